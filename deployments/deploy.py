@@ -1,0 +1,161 @@
+"""Puts what prefect.yaml declares on the Prefect server: `train` for every problem, on a schedule, in a work pool.
+
+python -m deployments.deploy          deploys, and takes off the server what is no longer declared
+python -m deployments.deploy --show   prints the prefect.yaml that it would deploy
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelkeep.errors import ModelkeepError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+PREFECT_YAML = Path(__file__).with_name("prefect.yaml")
+OURS = "modelkeep"  # the tag of everything that is deployed here, and of nothing else
+
+
+class DeploymentFailed(ModelkeepError):
+    """Prefect refused something that prefect.yaml declares."""
+
+
+def declare(problems: list[str], template: Path = PREFECT_YAML) -> dict[str, Any]:
+    """A prefect.yaml as data, with each deployment of the template once for each problem."""
+    import yaml
+
+    declared: dict[str, Any] = yaml.safe_load(template.read_text(encoding="utf-8"))
+    entries = [_fill(entry, problem) for entry in declared["deployments"] for problem in problems]
+    return {**declared, "deployments": entries}
+
+
+def deploy(declared: dict[str, Any]) -> list[str]:
+    """Make the server PREFECT_API_URL match the declaration. Returns `flow/deployment` of each that is there now."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for pool in sorted({entry["work_pool"]["name"] for entry in declared["deployments"]}):
+            _require_pool(client, pool)
+        if declared["deployments"]:
+            _run_prefect_deploy(declared)
+        present = _remove_undeclared(client, declared["deployments"])
+        _require_all(declared["deployments"], present)
+        return sorted(f"{client.read_flow(kept.flow_id).name}/{kept.name}" for kept in present)
+
+
+def _fill(value: Any, problem: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{problem}", problem)
+    if isinstance(value, list):
+        return [_fill(item, problem) for item in value]
+    if isinstance(value, dict):
+        return {key: _fill(item, problem) for key, item in value.items()}
+    return value
+
+
+def _require_pool(client: SyncPrefectClient, name: str) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    try:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+    except ObjectAlreadyExists:
+        return  # Left as it is: limits and variables may have been set by hand.
+
+
+def _run_prefect_deploy(declared: dict[str, Any]) -> None:
+    """By Prefect's own command, which checks the parameters against the flow and keeps the versions."""
+    import yaml
+
+    project = str(PREFECT_YAML.resolve().parent.parent)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")])),
+        "COLUMNS": "120",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "prefect.yaml"
+        file.write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        answer = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if answer.returncode:
+        raise DeploymentFailed(
+            "Prefect refused a deployment.",
+            where=str(PREFECT_YAML),
+            expected="every deployment that is declared to be accepted",
+            received="\n            ".join((answer.stdout + answer.stderr).split("\n")[-12:]),
+            next_step="correct the file; `python -m deployments.deploy --show` prints what was sent",
+        )
+
+
+def _remove_undeclared(client: SyncPrefectClient, entries: list[dict[str, Any]]) -> list[DeploymentResponse]:
+    """Prefect deletes nothing by itself: a schedule that is taken out of the file would run on."""
+    from prefect.client.schemas.filters import DeploymentFilter
+
+    slugs = {_key(entry): {schedule["slug"] for schedule in entry.get("schedules", [])} for entry in entries}
+    ours = client.read_deployments(deployment_filter=DeploymentFilter.model_validate({"tags": {"all_": [OURS]}}))
+    kept = []
+    for found in ours:
+        key = (found.entrypoint, found.name)
+        if key not in slugs:
+            client.delete_deployment(found.id)
+            continue
+        for schedule in found.schedules:
+            if schedule.slug not in slugs[key]:
+                client.delete_deployment_schedule(found.id, schedule.id)
+        kept.append(found)
+    return kept
+
+
+def _require_all(entries: list[dict[str, Any]], present: list[DeploymentResponse]) -> None:
+    missing = {_key(entry) for entry in entries} - {(found.entrypoint, found.name) for found in present}
+    if missing:
+        raise DeploymentFailed(
+            "Some deployments did not reach the server.",
+            where=os.environ.get("PREFECT_API_URL", "the Prefect server"),
+            expected=f"{len(entries)} deployments with the tag {OURS}",
+            received="without " + ", ".join(f"{entrypoint} {name}" for entrypoint, name in sorted(missing)),
+            next_step="see `prefect deployment ls` and the server's log, then deploy again",
+        )
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["entrypoint"], entry["name"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    from flows.server import ensure_server, use_server
+    from problems.outline.catalogue import problem_names
+
+    options = sys.argv[1:] if arguments is None else arguments
+    declared = declare(problem_names())
+    if options == ["--show"]:
+        import yaml
+
+        print(yaml.safe_dump(declared, sort_keys=False), end="")
+        return 0
+    if options:
+        print("usage: python -m deployments.deploy [--show]", file=sys.stderr)
+        return 2
+    try:
+        address = ensure_server(on_progress=print)
+        use_server(address)
+        print("\n".join(deploy(declared)))
+        print(f"deployed to {address.ui_url}; a worker runs them: prefect worker start --pool cpu")
+    except ModelkeepError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

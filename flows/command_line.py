@@ -1,0 +1,466 @@
+"""The command `modelkeep`. Heavy libraries are imported by the commands that need them, after they know that they do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from modelkeep.errors import ModelkeepError
+
+app = typer.Typer(
+    name="modelkeep",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train Keras models, prove that they are good, and keep them alive.\n\n"
+    "Start with `modelkeep problems`, then `modelkeep train housing`.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+server_app = typer.Typer(no_args_is_help=True, help="The local Prefect server that runs report to.")
+app.add_typer(server_app, name="server")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 1 for a gate that said no, 2 for a mistake or a fault of the surroundings."""
+    try:
+        return app(arguments, prog_name="modelkeep", standalone_mode=False) or 0
+    except ModelkeepError as error:
+        print(f"modelkeep: {error}", file=sys.stderr)
+        return error.exit_code
+    except click.ClickException as mistake:
+        mistake.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        print("modelkeep: stopped", file=sys.stderr)
+        return 130
+
+
+# --- options that several commands have ----------------------------------------------------------------------------
+
+
+def _complete_problem(incomplete: str) -> list[str]:
+    from problems.outline.catalogue import problem_names
+
+    return [name for name in problem_names() if name.startswith(incomplete)]
+
+
+ProblemArgument = Annotated[
+    str, typer.Argument(help="A problem; `modelkeep problems` lists them.", autocompletion=_complete_problem)
+]
+StoreOption = Annotated[str, typer.Option("--store", help="Where artifacts are kept: a path or s3://bucket/prefix.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit trail.")]
+
+
+def _store_uri(store: str) -> str:
+    from tasks.settings import Settings
+
+    return store or Settings().store
+
+
+def _print(value: Any, as_json: bool, text: str) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else text)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Rows as aligned columns under their names."""
+    if not rows:
+        return ""
+    names = list(rows[0])
+    lines = [names, *([str(row[name]) for name in names] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+# --- problems and training -----------------------------------------------------------------------------------------
+
+
+@app.command()
+def problems(as_json: JsonOption = False) -> None:
+    """List the problems.
+
+    Example:  modelkeep problems
+    """
+    from problems.outline.catalogue import problem_names, read_card
+
+    cards = {name: read_card(name) for name in problem_names()}
+    rows = [{"problem": name, "question": card["question"] or card["title"]} for name, card in cards.items()]
+    _print(cards, as_json, _table(rows))
+
+
+@app.command()
+def train(
+    problem: ProblemArgument,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyperparameter; may be repeated.")
+    ] = None,
+    variant: Annotated[str, typer.Option(help="A named setting of the problem, such as mlp.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Decides the split, the first weights and the order.")] = 0,
+    sample: Annotated[int | None, typer.Option(min=1, help="Use only so many examples.")] = None,
+    data: Annotated[str, typer.Option(help="Your own file, path or address, in place of the source.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Refuse a package's partial copy of the data.")] = False,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> int:
+    """Train a model and make it champion if it is the better one. With nothing changed, nothing is done.
+
+    Examples:
+
+      modelkeep train housing
+
+      modelkeep train housing --set epochs=60 --set units=32
+
+      modelkeep train digits --variant mlp --sample 2000
+    """
+    from flows.local_run import run_train, show_log_lines
+    from problems.outline.catalogue import problem_path
+    from tasks.requests import Request, find_answer
+    from tasks.settings import Settings
+
+    problem_path(problem)
+    request = Request(
+        problem=problem,
+        settings=parse_settings(settings or []),
+        variant=variant,
+        seed=seed,
+        sample=sample,
+        data=_absolute(data),
+        full=full,
+        store=_store_uri(store),
+        mirror=Settings().mirror,
+    )
+    answer = find_answer(request)
+    if answer:
+        return _show_answer(answer, request.store, as_json)
+    show_log_lines()
+    trained = run_train(request)
+    _show_run(request.store, trained.run, trained.version, trained.champion, as_json)
+    return 0
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """`["epochs=10", "network=mlp"]` → `{"epochs": 10, "network": "mlp"}`: values are JSON where they can be."""
+    parsed: dict[str, Any] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ModelkeepError(
+                "A hyperparameter cannot be read.", expected="--set NAME=VALUE", received=f"--set {text}"
+            )
+        try:
+            parsed[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name.strip()] = value
+    return parsed
+
+
+def _absolute(data: str) -> str:
+    return data if not data or "://" in data else str(Path(data).expanduser().absolute())
+
+
+def _show_answer(answer: Any, store: str, as_json: bool) -> int:
+    manifest = answer.manifest
+    run, decision = manifest["run"], manifest["decision"]
+    if not decision["register"]:
+        print(
+            f"{manifest['problem']}: nothing has changed since run {run}, which ended with: {manifest['outcome']}.\n"
+            f"  {decision['reason']}\n  kept in {store}/runs/{manifest['problem']}/{run}",
+            file=sys.stderr,
+        )
+        return 1
+    if not as_json:
+        print(f"{manifest['problem']}: nothing has changed since run {run}; nothing was computed.")
+    _show_run(store, run, answer.version, answer.champion == answer.version, as_json)
+    return 0
+
+
+def _show_run(store: str, run: str, version: int | None, is_champion: bool, as_json: bool) -> None:
+    from store import open_store
+    from tasks.runs import read_manifest
+
+    manifest = read_manifest(open_store(store), run)
+    place = f"{store.rstrip('/')}/runs/{manifest['problem']}/{run}"
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in manifest["metrics"].items() if value is not None)
+    told = {
+        "problem": manifest["problem"],
+        "run": run,
+        "version": version,
+        "champion": is_champion,
+        "reason": manifest["decision"]["reason"],
+        "metrics": manifest["metrics"],
+        "report": f"{place}/report.html",
+    }
+    role = "champion" if is_champion else "registered, not champion"
+    _print(
+        told,
+        as_json,
+        f"{manifest['problem']} version {version}: {role}. {told['reason']}\n  {metrics}\n  report  {told['report']}",
+    )
+
+
+@app.command()
+def reproduce(
+    run: Annotated[str, typer.Argument(help="A run; `modelkeep models PROBLEM` lists them.")],
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> int:
+    """Train a run again from its manifest and compare data, weights and metrics; exit 1 if they differ.
+
+    Example:  modelkeep reproduce housing-20260101T120000-1a2b3c
+    """
+    from flows.local_run import run_reproduce, show_log_lines
+
+    show_log_lines()
+    result = run_reproduce(_store_uri(store), run)
+    same = result["same_data"] and result["same_weights"] and result["same_metrics"]
+    lines = [f"{run}: {'the same data, weights and metrics' if same else 'not the same'}"]
+    lines += [f"  {name:<12}{then} → {now}" for name, (then, now) in result["metrics"].items() if then != now]
+    lines += [f"  {name} has changed since" for name in result["changed"]]
+    _print(result, as_json, "\n".join(lines))
+    return 0 if same else 1
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def models(
+    problem: Annotated[str, typer.Argument(help="A problem; all of them if left out.")] = "",
+    audit: Annotated[bool, typer.Option("--audit", help="Show who changed what, when and why, instead.")] = False,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """List the versions of a problem's model, and which is champion.
+
+    Examples:
+
+      modelkeep models
+
+      modelkeep models housing --audit
+    """
+    from dataclasses import asdict
+
+    from problems.outline.catalogue import problem_path
+    from store import open_store
+    from store.registry import Registry
+
+    registry = Registry(open_store(_store_uri(store)))
+    if problem:
+        problem_path(problem)
+    names = [problem] if problem else registry.problems()
+    if audit:
+        rows = [{"problem": name, **asdict(entry)} for name in names for entry in registry.audit(name)]
+        shown = ("when", "actor", "problem", "action", "version", "previous", "reason")
+        _print(rows, as_json, _table([{name: row[name] for name in shown} for row in rows]) or "nothing yet")
+        return
+    rows = []
+    for name in names:
+        champion = registry.champion(name)
+        for version in registry.versions(name):
+            is_champion = champion is not None and champion.number == version.number
+            rows.append({"problem": name, **asdict(version), "champion": is_champion})
+    _print(rows, as_json, _table([_version_row(row) for row in rows]) or "no version has been registered yet")
+
+
+def _version_row(row: dict[str, Any]) -> dict[str, Any]:
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in list(row["metrics"].items())[:3])
+    return {
+        "problem": row["problem"],
+        "version": row["number"],
+        "": "champion" if row["champion"] else "",
+        "created": row["created"],
+        "metrics": metrics,
+        "run": row["run"],
+    }
+
+
+@app.command()
+def promote(
+    problem: ProblemArgument,
+    version: Annotated[int, typer.Argument(min=1, help="The version that is to be champion.")],
+    reason: ReasonOption = "promoted by hand",
+    store: StoreOption = "",
+) -> None:
+    """Make a version the champion.
+
+    Example:  modelkeep promote housing 2 --reason "agreed with the customer"
+    """
+    from store import open_store
+    from store.registry import Registry
+    from tasks.register import actor_name
+
+    registry = Registry(open_store(_store_uri(store)))
+    champion = registry.champion(problem)
+    promoted = registry.promote(
+        problem,
+        version,
+        expected=champion.number if champion else None,
+        actor=actor_name(),
+        reason=reason,
+        run="",
+    )
+    print(f"{problem}: version {promoted.number} is champion, before it was {champion.number if champion else 'none'}")
+
+
+@app.command()
+def rollback(problem: ProblemArgument, reason: ReasonOption = "rolled back by hand", store: StoreOption = "") -> None:
+    """Make the champion before this one champion again.
+
+    Example:  modelkeep rollback housing --reason "complaints since Monday"
+    """
+    from store import open_store
+    from store.registry import Registry
+    from tasks.register import actor_name
+
+    version = Registry(open_store(_store_uri(store))).rollback(problem, actor=actor_name(), reason=reason)
+    print(f"{problem}: version {version.number} is champion again")
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="A problem (its champion's run, or its last) or a run.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Copy the report to this file.")] = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    store: StoreOption = "",
+) -> None:
+    """Say where the report of a run is, copy it, or open it.
+
+    Examples:
+
+      modelkeep report housing --open
+
+      modelkeep report housing-20260101T120000-1a2b3c --output report.html
+    """
+    import shutil
+    import webbrowser
+
+    from problems.outline.catalogue import problem_names
+    from store import open_store
+    from store.artifacts import ArtifactRef
+    from tasks.runs import latest_run, read_manifest
+
+    kept = open_store(_store_uri(store))
+    manifest = read_manifest(kept, latest_run(kept, name) if name in problem_names() else name)
+    path = kept.local_path(ArtifactRef.from_dict(manifest["artifacts"]["report.html"]))
+    if output:
+        shutil.copyfile(path, output)
+        path = output
+    print(path)
+    if browse:
+        webbrowser.open(path.absolute().as_uri())
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="A problem, or a .csv or .parquet file with one row per example.")],
+    data: Annotated[str, typer.Option(help="Your own file, path or address, in place of the problem's source.")] = "",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    store: StoreOption = "",
+) -> None:
+    """Draft the expectations of a problem from its data, as Python to paste into the problem's file and to correct.
+
+    Examples:
+
+      modelkeep profile housing
+
+      modelkeep profile new-data.csv --output draft.py
+    """
+    from flows.profiling import draft_profile
+
+    source = draft_profile(name, _absolute(data), _store_uri(store))
+    if output:
+        output.write_text(source, encoding="utf-8")
+        print(output)
+    else:
+        print(source)
+
+
+# --- upkeep --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def gc(
+    keep_runs: Annotated[int, typer.Option(min=0, help="Keep so many of the newest runs of each problem.")] = 5,
+    keep_days: Annotated[float, typer.Option(min=0, help="Keep steps' products that are younger.")] = 30,
+    remove: Annotated[bool, typer.Option("--remove", help="Do it; without this only what would go is shown.")] = False,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show, or remove, what is no longer needed: never a champion, the one before it, or what they refer to.
+
+    Examples:
+
+      modelkeep gc
+
+      modelkeep gc --keep-runs 3 --remove
+    """
+    from flows.upkeep import collect_garbage
+
+    told, text = collect_garbage(_store_uri(store), keep_runs, keep_days, remove)
+    _print(told, as_json, text)
+
+
+@app.command()
+def doctor(store: StoreOption = "", as_json: JsonOption = False) -> int:
+    """Check this machine, the store and Prefect, and say what is missing or unsafe; exit 2 if something is.
+
+    Example:  modelkeep doctor
+    """
+    from dataclasses import asdict
+
+    from flows.upkeep import examine
+
+    findings = examine(_store_uri(store))
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.level:<8}{finding.name}: {finding.text}")
+        if finding.next_step and finding.level != "ok":
+            lines.append(f"        next: {finding.next_step}")
+    _print([asdict(finding) for finding in findings], as_json, "\n".join(lines))
+    return 2 if any(finding.level == "error" for finding in findings) else 0
+
+
+@server_app.command("start")
+def start_server() -> None:
+    """Start the local Prefect server if none runs, and print its address.
+
+    Example:  modelkeep server start
+    """
+    from flows.server import ensure_server
+
+    print(ensure_server(on_progress=lambda text: print(text, file=sys.stderr)).ui_url)
+
+
+@server_app.command("stop")
+def stop_server() -> None:
+    """Stop the local Prefect server.
+
+    Example:  modelkeep server stop
+    """
+    from flows.server import stop_server as stop
+
+    print("stopped" if stop() else "no local Prefect server is running")
+
+
+@server_app.command("status")
+def show_server(as_json: JsonOption = False) -> None:
+    """Say whether the local Prefect server runs, and where.
+
+    Example:  modelkeep server status
+    """
+    from dataclasses import asdict
+
+    from flows.server import find_server
+
+    server = find_server()
+    text = f"{server.ui_url}  (process {server.pid}, since {server.started})" if server else "not running"
+    _print(asdict(server) if server else None, as_json, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Running `train` on this machine: what the command line does around the flow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tasks.requests import Request
+
+if TYPE_CHECKING:
+    from flows.train import Trained
+
+logger = logging.getLogger("modelkeep")
+
+
+def run_train(request: Request) -> Trained:
+    """Train here, seen by the local Prefect server, which is started if there is none. Raises what the flow raises."""
+    with seen_by_prefect():
+        from flows.train import train
+
+        return train(**flow_parameters(request))
+
+
+def run_reproduce(store: str, run: str) -> dict[str, Any]:
+    """Train a run again and compare. Raises what the flow raises."""
+    with seen_by_prefect():
+        from flows.reproduce import reproduce
+
+        return reproduce(run=run, store=store)
+
+
+def flow_parameters(request: Request) -> dict[str, Any]:
+    """The request as parameters of the flow `train`."""
+    return {
+        "problem": request.problem,
+        "hyperparameters": dict(request.settings),
+        "variant": request.variant,
+        "seed": request.seed,
+        "sample": request.sample,
+        "data": request.data,
+        "full": request.full,
+        "store": request.store,
+    }
+
+
+@contextmanager
+def seen_by_prefect() -> Iterator[None]:
+    """A Prefect server is up, this process reports to it, and runs that a killed process left are closed.
+
+    While the server starts, Keras and Great Expectations are imported: that takes as long.
+    """
+    quiet_libraries()
+    from flows.server import begin_server, close_stale_runs, local_run_settings, local_run_tags, use_server
+
+    starting = begin_server(on_progress=logger.info)
+    use_server(starting.address)
+    import_heavy_libraries()
+    address = starting.wait()
+    stop = "; stop it with `modelkeep server stop`" if address.is_local else ""
+    logger.info("Prefect   %s%s", address.ui_url, stop)
+    from prefect import tags
+
+    with local_run_settings():
+        for name in close_stale_runs():
+            logger.info("closed the run %s, whose process was gone", name)
+        with tags(*local_run_tags()):
+            yield
+
+
+def import_heavy_libraries() -> None:
+    """What the steps will need, imported while there is something to wait for."""
+    import great_expectations  # noqa: F401
+    import keras  # noqa: F401
+
+    import flows.train  # noqa: F401
+
+
+def quiet_libraries() -> None:
+    """Only our own lines in the terminal; everything still reaches the Prefect UI."""
+    quiet: Mapping[str, str] = {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "modelkeep",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def show_log_lines() -> None:
+    """Our own log lines as plain text on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

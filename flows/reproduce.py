@@ -1,0 +1,83 @@
+"""The flow `reproduce`: train a run again from its manifest, and say whether data, weights and metrics are the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.train import begin_run
+from modelkeep.errors import ModelkeepError
+from store import open_store
+from tasks.evaluate import evaluate
+from tasks.fit import fit, fit_fold
+from tasks.ingest import ingest
+from tasks.manifest import describe_run
+from tasks.prepare import prepare
+from tasks.requests import backend_name
+from tasks.runs import read_manifest
+from tasks.settings import Settings
+from tasks.validate import validate
+
+
+@flow(name="reproduce", flow_run_name="reproduce {run}", log_prints=False)
+def reproduce(
+    run: Annotated[str, Field(description="The run to train again")],
+    store: Annotated[str, Field(description="Where it is kept; empty for MODELKEEP_STORE")] = "",
+) -> dict[str, Any]:
+    """Do every step again, whatever the store holds, and compare with the manifest. Nothing is registered.
+
+    The result: {run, same_data, same_weights, same_metrics, metrics: {name: [then, now]}, changed: {what: [then, now]}}.
+    """
+    uri = store or Settings().store
+    manifest = read_manifest(open_store(uri), run)
+    _require_backend(manifest)
+    again = begin_run(
+        manifest["problem"],
+        manifest["hyperparameters"],
+        "",
+        manifest["seed"],
+        manifest["sample"],
+        manifest["data"],
+        manifest["full"],
+        uri,
+    )
+    again = dataclasses.replace(again, again=again.run_id)
+    examples = ingest(again)
+    validate(again, examples)
+    prepared = prepare(again, examples)
+    folds = [fit_fold(again, examples, prepared, number) for number in range(1, prepared.facts["folds"] + 1)]
+    fitted = fit(again, examples, prepared)
+    evaluated = evaluate(again, examples, prepared, folds, fitted)
+    return compare(manifest, describe_run(again, {"ingest": examples, "fit": fitted}), evaluated.facts["metrics"])
+
+
+def compare(manifest: Mapping[str, Any], now: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What is the same as in the manifest, and what around it has changed."""
+    changed = {
+        name: [manifest[name], now[name]]
+        for name in ("code_digest", "device", "versions", "data_digests")
+        if manifest[name] != now[name]
+    }
+    return {
+        "run": manifest["run"],
+        "same_data": manifest["data_digests"] == now["data_digests"],
+        "same_weights": manifest["weights_digest"] == now["weights_digest"],
+        "same_metrics": dict(manifest["metrics"]) == dict(metrics),
+        "metrics": {name: [value, metrics.get(name)] for name, value in manifest["metrics"].items()},
+        "changed": json.loads(json.dumps(changed)),
+    }
+
+
+def _require_backend(manifest: Mapping[str, Any]) -> None:
+    if manifest["backend"] != backend_name():
+        raise ModelkeepError(
+            f"The run {manifest['run']} was trained on another backend.",
+            expected=manifest["backend"],
+            received=backend_name(),
+            next_step=f"set KERAS_BACKEND={manifest['backend']} and try again",
+        )

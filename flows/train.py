@@ -1,0 +1,120 @@
+"""The flow `train`: data in, a version of the model out, or a clear reason why not.
+
+    python -m flows.train housing            the same as `modelkeep train housing`
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import uuid
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from prefect import flow, runtime
+from pydantic import Field
+
+from problems.outline.catalogue import ProblemName, load_problem
+from tasks.evaluate import evaluate
+from tasks.fit import fit, fit_fold
+from tasks.ingest import ingest
+from tasks.manifest import utc_now
+from tasks.prepare import prepare
+from tasks.register import promote, register
+from tasks.report import report
+from tasks.requests import Request, backend_name
+from tasks.settings import Settings
+from tasks.steps import Run
+from tasks.validate import validate
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` ends with: the version, whether it is champion now, and the sentence that says why."""
+
+    problem: str
+    run: str
+    version: int
+    champion: bool
+    reason: str
+
+
+def _run_name() -> str:
+    parameters = runtime.flow_run.parameters
+    told = [f"{name}={value}" for name, value in (parameters.get("hyperparameters") or {}).items()]
+    told += [str(parameters[name]) for name in ("variant",) if parameters.get(name)]
+    moment = datetime.datetime.now().strftime("%d %b %H:%M:%S")
+    return " ".join(["train", str(parameters["problem"]), *told, "·", moment])
+
+
+@flow(name="train", flow_run_name=_run_name, log_prints=False)
+def train(
+    problem: Annotated[ProblemName, Field(description="What to learn")],
+    hyperparameters: Annotated[dict[str, Any], Field(description="Settings that differ from the problem's own")] = {},
+    variant: Annotated[str, Field(description="A named setting of the problem, such as mlp; empty for its default")] = "",
+    seed: Annotated[int, Field(ge=0, description="Decides the split, the initial weights and the order")] = 0,
+    sample: Annotated[int | None, Field(ge=1, description="Use only so many examples, drawn at random")] = None,
+    data: Annotated[str, Field(description="Your own file, path or address, in place of the source")] = "",
+    full: Annotated[bool, Field(description="Refuse a package's partial copy of the data")] = False,
+    store: Annotated[str, Field(description="Where artifacts are kept; empty for MODELKEEP_STORE")] = "",
+) -> Trained:
+    """Train a model, prove that it is good, and make it champion if it is the better one.
+
+    Steps whose product is in the store are not done again. Raises ValidationFailed, AcceptanceFailed,
+    PromotionConflict, SourceUnavailable.
+    """
+    run = begin_run(str(problem), hyperparameters, variant, seed, sample, data, full, store)
+    examples = ingest(run)
+    validated = validate(run, examples)
+    prepared = prepare(run, examples)
+    folds = [fit_fold(run, examples, prepared, number) for number in range(1, prepared.facts["folds"] + 1)]
+    fitted = fit(run, examples, prepared)
+    evaluated = evaluate(run, examples, prepared, folds, fitted)
+    manifest = report(run, examples, validated, prepared, folds, fitted, evaluated)
+    version = register(run, manifest, fitted, evaluated)
+    is_champion = promote(run, version, evaluated)
+    return Trained(run.problem, run.run_id, version.number, is_champion, evaluated.facts["reason"])
+
+
+def begin_run(
+    problem: str,
+    hyperparameters: dict[str, Any],
+    variant: str,
+    seed: int,
+    sample: int | None,
+    data: str,
+    full: bool,
+    store: str,
+) -> Run:
+    """What is asked for, complete: defaults filled in and names checked. Raises UnknownProblem, HyperparameterInvalid."""
+    settings = Settings()
+    found = load_problem(problem)
+    request = Request(
+        problem, hyperparameters, variant, seed, sample, data, full, store or settings.store, settings.mirror
+    )
+    complete = found.hyperparameters.from_settings({**found.variant(variant), **hyperparameters})
+    started = utc_now()
+    key = request.key()
+    return Run(
+        run_id=f"{problem}-{started[:19].replace('-', '').replace(':', '')}-{uuid.uuid4().hex[:6]}",
+        problem=problem,
+        store=request.store,
+        mirror=request.mirror,
+        hyperparameters=complete.model_dump(),
+        variant=variant,
+        seed=seed,
+        sample=sample,
+        data=data,
+        full=full,
+        backend=backend_name(),
+        request=key,
+        started=started,
+        flow_run=str(runtime.flow_run.id or ""),
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )
+
+
+if __name__ == "__main__":
+    from flows.command_line import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))

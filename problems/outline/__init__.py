@@ -1,0 +1,32 @@
+"""The parts that a problem is made of."""
+
+from problems.outline.acceptance import Above, BeatsBaseline, Below, Criterion
+from problems.outline.hyperparameters import Hyperparameters, search
+from problems.outline.objectives import Binary, Multiclass, Objective, Regression
+from problems.outline.problem import Examples, Files, PackageCopy, Problem, Source
+from problems.outline.splits import ByGroup, ByTime, KFold, Official, Split, SplitRows, Stratified
+
+__all__ = [
+    "Above",
+    "BeatsBaseline",
+    "Below",
+    "Binary",
+    "ByGroup",
+    "ByTime",
+    "Criterion",
+    "Examples",
+    "Files",
+    "Hyperparameters",
+    "KFold",
+    "Multiclass",
+    "Objective",
+    "Official",
+    "PackageCopy",
+    "Problem",
+    "Regression",
+    "Source",
+    "Split",
+    "SplitRows",
+    "Stratified",
+    "search",
+]

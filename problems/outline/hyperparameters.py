@@ -1,0 +1,58 @@
+"""Hyperparameters: a frozen model with working defaults, whose fields may say the range to search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from modelkeep.errors import ModelkeepError
+
+
+class HyperparameterInvalid(ModelkeepError):
+    """A hyperparameter is unknown, or its value is of the wrong type or out of bounds."""
+
+
+def search(
+    default: Any, *, low: float | None = None, high: float | None = None, log: bool = False, choices: tuple = ()
+) -> Any:
+    """A field with a default and the range that `tune` searches: low … high (both included), or one of `choices`."""
+    bounds = {"low": low, "high": high, "log": log, "choices": list(choices)}
+    return Field(default, json_schema_extra={"search": {name: value for name, value in bounds.items() if value}})
+
+
+class Hyperparameters(BaseModel):
+    """What every problem's training can be told; a problem's own class adds to it and sets other defaults.
+
+    `learning_rate` None means the optimizer's own; `patience` counts epochs without a better validation loss
+    before training stops and the best weights are taken back, None means that every epoch is run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 32
+    optimizer: str = "rmsprop"
+    learning_rate: PositiveFloat | None = None
+    patience: PositiveInt | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Defaults with `settings` over them; raises HyperparameterInvalid naming every setting that does not fit."""
+        try:
+            return cls(**settings)
+        except ValidationError as invalid:
+            raise HyperparameterInvalid(
+                "; ".join(_explain(error) for error in invalid.errors()),
+                expected=", ".join(f"{name}={field.default!r}" for name, field in cls.model_fields.items()),
+                received=", ".join(f"{name}={value!r}" for name, value in settings.items()),
+                next_step="correct the value; what is shown above are the names with their defaults",
+            ) from None
+
+
+def _explain(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"there is no hyperparameter {name!r}"
+    return f"hyperparameter {name!r}: {error['msg'].lower()}, received {error['input']!r}"

@@ -1,0 +1,449 @@
+"""Objectives: what differs between regression, binary and multiclass problems, said once.
+
+An objective knows the loss and the curves of training, the form of predictions, the common-sense baseline
+(DLWP 2nd ed. §6.2.4: a model must beat it), the metrics, and the pictures of the errors. Targets are arrays of
+shape (n,) or (n, 1); predictions are data frames with one row per example, so that they can be kept as Parquet.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from modelkeep.errors import ModelkeepError
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import pandas as pd
+
+    from problems.outline.hyperparameters import Hyperparameters
+    from problems.outline.metrics import Metric
+    from problems.outline.plots import Plot
+
+
+class PredictionsInvalid(ModelkeepError):
+    """What the model puts out cannot be a prediction for this objective."""
+
+
+class TargetInvalid(ModelkeepError):
+    """The target does not have the form that the objective learns."""
+
+
+class Objective(ABC):
+    """How a kind of problem is trained, predicted, measured and shown.
+
+    `main_metric`  the metric that decides: against the baseline, against the champion, and in slices
+    `margin`       the most, in units of the main metric, by which a challenger may be worse than the champion;
+                   None means half the width of the interval of the champion's own score
+    """
+
+    kind: ClassVar[str]
+    main_metric: str
+    margin: float | None
+
+    def compile(self, model: keras.Model, hyperparameters: Hyperparameters) -> None:
+        """Give the model its optimizer, loss and training curves. Raises ModelkeepError for an unknown optimizer."""
+        model.compile(_optimizer(hyperparameters), loss=self.loss(), metrics=self.training_metrics())
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name. Raises ModelkeepError."""
+        metrics = {metric.name: metric for metric in self.metrics()}
+        if name not in metrics:
+            raise ModelkeepError(
+                f"A {self.kind} problem has no metric {name!r}.",
+                expected="one of " + ", ".join(metrics),
+                next_step="correct the name in the problem's objective or acceptance",
+            )
+        return metrics[name]
+
+    def describe(self, value: float | None, metric: Metric) -> str:
+        """The value with its unit, rounded for reading: "2.41 k$", "97.3 %", "0.981"."""
+        if value is None or math.isnan(value):
+            return "undefined"
+        if metric.is_share:
+            return f"{value * 100:.1f} %"
+        digits = 3 if not metric.unit else 2
+        text = f"{value:.{digits}f}" if 0.1 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+        return f"{text} {metric.unit}".rstrip()
+
+    @abstractmethod
+    def loss(self) -> keras.losses.Loss: ...
+
+    @abstractmethod
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """What Keras measures each epoch, for the learning curves."""
+
+    @abstractmethod
+    def training_target(self, target: np.ndarray) -> np.ndarray:
+        """The target in the shape and dtype that the loss wants. Raises TargetInvalid."""
+
+    @abstractmethod
+    def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
+        """The model's outputs (n, 1) or (n, classes) as columns. Raises PredictionsInvalid: shape, NaN, range."""
+
+    @abstractmethod
+    def baseline(self, train_target: np.ndarray, num_rows: int) -> pd.DataFrame:
+        """What common sense predicts for `num_rows` examples, knowing nothing but the training target."""
+
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]: ...
+
+    @abstractmethod
+    def row_errors(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
+        """How wrong each prediction is, float64 (n,), 0 for a perfect one: orders the worst examples."""
+
+    @abstractmethod
+    def figures(
+        self, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, baseline: pd.DataFrame
+    ) -> dict[str, Plot]:
+        """Pictures of the errors on the test rows, each with its alt text."""
+
+    def target_labels(self, target: np.ndarray) -> list[Any]:
+        """The targets as a reader knows them: numbers, or the names of the classes."""
+        return _flat(target).tolist()
+
+    def prediction_labels(self, predictions: pd.DataFrame) -> list[Any]:
+        """The predictions as a reader knows them: numbers, or the names of the classes."""
+        column = "predicted" if "predicted" in predictions else "prediction"
+        return predictions[column].tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression(Objective):
+    """One number per example, in `unit`. Column: prediction (float32)."""
+
+    kind: ClassVar[str] = "regression"
+    unit: str = ""
+    main_metric: str = "mae"
+    margin: float | None = None
+
+    def loss(self) -> keras.losses.Loss:
+        import keras
+
+        return keras.losses.MeanSquaredError()
+
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        import keras
+
+        return [keras.metrics.MeanAbsoluteError(name="mae")]
+
+    def training_target(self, target: np.ndarray) -> np.ndarray:
+        """float32 (n, 1)."""
+        import numpy as np
+
+        numbers = _flat(target).astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise _bad_target("finite numbers", target, ~np.isfinite(numbers))
+        return numbers[:, None]
+
+    def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame({"prediction": _checked(outputs, width=1)[:, 0]})
+
+    def baseline(self, train_target: np.ndarray, num_rows: int) -> pd.DataFrame:
+        """The mean for squared metrics and the median for the others: the constants that minimise them."""
+        import numpy as np
+
+        constant = np.mean if self.main_metric in ("rmse", "r2") else np.median
+        return self.predictions(np.full((num_rows, 1), constant(_flat(train_target)), np.float32))
+
+    def metrics(self) -> tuple[Metric, ...]:
+        from problems.outline.metrics import regression_metrics
+
+        return regression_metrics(self.unit)
+
+    def row_errors(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
+        import numpy as np
+
+        return np.abs(predictions["prediction"].to_numpy(np.float64) - _flat(target))
+
+    def figures(
+        self, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, baseline: pd.DataFrame
+    ) -> dict[str, Plot]:
+        from problems.outline import plots
+
+        truth, guess = _flat(target), predictions["prediction"].to_numpy(float)
+        return {
+            "predicted_against_true": plots.predicted_against_true(truth, guess, self.unit),
+            "residuals": plots.residuals(truth, guess, self.unit),
+            "error_sizes": plots.error_sizes(
+                self.row_errors(target, predictions), self.row_errors(target, baseline), self.unit
+            ),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binary(Objective):
+    """Yes or no; the target is 1 for `positive`. Columns: probability (float32) and predicted (its name)."""
+
+    kind: ClassVar[str] = "binary"
+    positive: str = "yes"
+    negative: str = "no"
+    threshold: float = 0.5
+    main_metric: str = "roc_auc"
+    margin: float | None = None
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        """Names in the order of the target's numbers."""
+        return (self.negative, self.positive)
+
+    def loss(self) -> keras.losses.Loss:
+        import keras
+
+        return keras.losses.BinaryCrossentropy()
+
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        import keras
+
+        return [
+            keras.metrics.BinaryAccuracy(name="accuracy", threshold=self.threshold),
+            keras.metrics.AUC(name="roc_auc"),
+        ]
+
+    def training_target(self, target: np.ndarray) -> np.ndarray:
+        """float32 (n, 1) of 0 and 1."""
+        import numpy as np
+
+        return _class_numbers(target, self.classes).astype(np.float32)[:, None]
+
+    def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
+        import numpy as np
+        import pandas as pd
+
+        probability = _checked_probabilities(outputs, width=1, last_layer="one unit with a sigmoid")[:, 0]
+        predicted = _named((probability >= self.threshold).astype(np.int8), self.classes)
+        return pd.DataFrame({"probability": probability, "predicted": predicted})
+
+    def baseline(self, train_target: np.ndarray, num_rows: int) -> pd.DataFrame:
+        """The share of positives among the training rows, for everybody."""
+        import numpy as np
+
+        share = _class_numbers(train_target, self.classes).mean()
+        return self.predictions(np.full((num_rows, 1), share, np.float32))
+
+    def metrics(self) -> tuple[Metric, ...]:
+        from problems.outline.metrics import binary_metrics
+
+        return binary_metrics(self.positive, self.threshold)
+
+    def row_errors(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
+        """One minus the probability that was given to the truth."""
+        import numpy as np
+
+        truth = _class_numbers(target, self.classes)
+        return np.abs(truth - predictions["probability"].to_numpy(np.float64))
+
+    def figures(
+        self, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, baseline: pd.DataFrame
+    ) -> dict[str, Plot]:
+        from problems.outline import plots
+
+        truth, probability = (_class_numbers(target, self.classes), predictions["probability"].to_numpy(float))
+        predicted = (probability >= self.threshold).astype(int)
+        return {
+            "confusion": plots.confusion(truth, predicted, self.classes),
+            "roc": plots.roc_curve(truth, probability, self.positive),
+            "precision_recall": plots.precision_recall_curve(truth, probability, self.positive),
+            "reliability": plots.reliability(truth == 1, probability, f"probability of {self.positive}"),
+        }
+
+    def target_labels(self, target: np.ndarray) -> list[Any]:
+        return [self.classes[number] for number in _class_numbers(target, self.classes)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiclass(Objective):
+    """One of several classes; the target holds their numbers 0 … k-1 in the order of `classes`.
+
+    Columns: probability_0 … probability_<k-1> (float32) and predicted (the name of the likeliest class).
+    """
+
+    kind: ClassVar[str] = "multiclass"
+    classes: tuple[str, ...]
+    main_metric: str = "accuracy"
+    margin: float | None = None
+
+    def loss(self) -> keras.losses.Loss:
+        import keras
+
+        return keras.losses.SparseCategoricalCrossentropy()
+
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        import keras
+
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+    def training_target(self, target: np.ndarray) -> np.ndarray:
+        """int32 (n,) of 0 … k-1."""
+        import numpy as np
+
+        return _class_numbers(target, self.classes).astype(np.int32)
+
+    def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
+        import pandas as pd
+
+        width = len(self.classes)
+        probabilities = _checked_probabilities(outputs, width=width, last_layer=f"{width} units with a softmax")
+        frame = pd.DataFrame(probabilities, columns=[f"probability_{number}" for number in range(width)])
+        return frame.assign(predicted=_named(probabilities.argmax(axis=1), self.classes))
+
+    def baseline(self, train_target: np.ndarray, num_rows: int) -> pd.DataFrame:
+        """The shares of the classes among the training rows, for everybody; so the most frequent class is predicted."""
+        import numpy as np
+
+        numbers = _class_numbers(train_target, self.classes)
+        shares = np.bincount(numbers, minlength=len(self.classes)) / len(numbers)
+        return self.predictions(np.tile(shares.astype(np.float32), (num_rows, 1)))
+
+    def metrics(self) -> tuple[Metric, ...]:
+        from problems.outline.metrics import multiclass_metrics
+
+        return multiclass_metrics(len(self.classes))
+
+    def row_errors(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
+        """One minus the probability that was given to the truth."""
+        import numpy as np
+
+        truth = _class_numbers(target, self.classes)
+        return 1 - _probabilities(predictions)[np.arange(len(truth)), truth]
+
+    def figures(
+        self, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, baseline: pd.DataFrame
+    ) -> dict[str, Plot]:
+        from problems.outline import plots
+
+        truth, probabilities = (_class_numbers(target, self.classes), _probabilities(predictions))
+        predicted = probabilities.argmax(axis=1)
+        return {
+            "confusion": plots.confusion(truth, predicted, self.classes),
+            "classes": plots.class_scores(truth, predicted, self.classes),
+            "reliability": plots.reliability(
+                truth == predicted, probabilities.max(axis=1), "probability of the predicted class"
+            ),
+        }
+
+    def target_labels(self, target: np.ndarray) -> list[Any]:
+        return [self.classes[number] for number in _class_numbers(target, self.classes)]
+
+
+def _optimizer(hyperparameters: Hyperparameters) -> keras.optimizers.Optimizer:
+    import keras
+
+    try:
+        optimizer = keras.optimizers.get(hyperparameters.optimizer)
+    except ValueError:
+        raise ModelkeepError(
+            f"Keras has no optimizer {hyperparameters.optimizer!r}.",
+            expected="a name such as rmsprop, adam, adamw, sgd",
+            next_step="set the hyperparameter `optimizer`",
+        ) from None
+    if hyperparameters.learning_rate is not None:
+        optimizer.learning_rate = hyperparameters.learning_rate
+    return optimizer
+
+
+def _flat(target: np.ndarray) -> np.ndarray:
+    """The target as (n,), float64 unless it is of another number type. Raises TargetInvalid for several outputs."""
+    import numpy as np
+
+    target = np.asarray(target)
+    if target.ndim > 1 and target.size != len(target):
+        raise TargetInvalid(
+            "The target has several numbers per example.",
+            expected="shape (n,) or (n, 1)",
+            received=f"shape {target.shape}",
+            next_step="give the problem an objective for several outputs",
+        )
+    target = target.reshape(len(target))
+    return target.astype(np.float64) if target.dtype.kind in "fb" else target
+
+
+def _class_numbers(target: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """int64 (n,) of 0 … k-1. Raises TargetInvalid for anything else."""
+    import numpy as np
+
+    flat = _flat(target)
+    wrong = ~np.isin(flat, np.arange(len(classes)))
+    if wrong.any():
+        raise _bad_target(f"class numbers 0 … {len(classes) - 1} for {', '.join(classes[:6])}", flat, wrong)
+    return flat.astype(np.int64)
+
+
+def _named(numbers: np.ndarray, classes: Sequence[str]) -> pd.Categorical[str]:
+    import pandas as pd
+
+    return pd.Categorical.from_codes(numbers, categories=pd.Index(classes))
+
+
+def _bad_target(expected: str, target: np.ndarray, wrong: np.ndarray) -> TargetInvalid:
+    import numpy as np
+
+    rows = np.flatnonzero(wrong)
+    return TargetInvalid(
+        f"{len(rows)} of {len(target)} targets cannot be learnt.",
+        where="rows " + _first(rows),
+        expected=expected,
+        received=_first(np.asarray(target).reshape(len(target), -1)[rows, 0]),
+        next_step="correct what the problem's read() makes of the target, and let its expectations check it",
+    )
+
+
+def _probabilities(predictions: pd.DataFrame) -> np.ndarray:
+    """float64 (n, k) from the columns probability_<i>."""
+    return predictions.drop(columns="predicted").to_numpy(float)
+
+
+def _checked(outputs: np.ndarray, *, width: int) -> np.ndarray:
+    """float32 (n, width), all finite. Raises PredictionsInvalid."""
+    import numpy as np
+
+    outputs = np.asarray(outputs)
+    if outputs.size != len(outputs) * width:
+        raise PredictionsInvalid(
+            "The model's output has the wrong shape.",
+            expected=f"shape (n, {width})",
+            received=f"shape {outputs.shape}",
+            next_step="correct the last layer in the problem's build()",
+        )
+    outputs = outputs.reshape(len(outputs), width).astype(np.float32)
+    rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+    if len(rows):
+        raise PredictionsInvalid(
+            f"{len(rows)} of {len(outputs)} predictions are not finite numbers.",
+            where="rows " + _first(rows),
+            expected="finite numbers",
+            received=_first(outputs[rows].ravel()),
+            next_step="look for NaN in the features, or lower the learning rate: training may have diverged",
+        )
+    return outputs
+
+
+def _checked_probabilities(outputs: np.ndarray, *, width: int, last_layer: str) -> np.ndarray:
+    """float32 (n, width) in 0 … 1, rows that sum to 1 where there are several. Raises PredictionsInvalid."""
+    import numpy as np
+
+    outputs = _checked(outputs, width=width)
+    wrong = ((outputs < 0) | (outputs > 1)).any(axis=1)
+    if width > 1:  # bfloat16 keeps 8 bits: its rows may miss 1 by a percent
+        wrong |= np.abs(outputs.sum(axis=1) - 1) > 0.02
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        raise PredictionsInvalid(
+            f"{len(rows)} of {len(outputs)} model outputs are not probabilities.",
+            where="rows " + _first(rows),
+            expected=f"numbers from 0 to 1{', each row summing to 1' if width > 1 else ''}",
+            received=_first(outputs[rows[0]]),
+            next_step=f"end the model in the problem's build() with {last_layer}",
+        )
+    return outputs
+
+
+def _first(values: np.ndarray, count: int = 5) -> str:
+    text = ", ".join(f"{value:g}" for value in values[:count].tolist())
+    return text + (", …" if len(values) > count else "")

@@ -1,0 +1,333 @@
+"""Pictures of errors and of learning, in one quiet style.
+
+Text is drawn in INK, lines to compare with in MUTED, the model in FIRST and what it is compared with in SECOND, on
+no background: a page can put its own colours in their place, and so have them right in light and dark.
+matplotlib is imported only when a picture is drawn, and never through pyplot: figures may be drawn in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, FIRST, SECOND = "#1f2937", "#6b7280", "#d5d9e0", "#2563eb", "#b45309"
+
+WIDTH_INCHES = 5.0
+MOST_POINTS = 1000
+MOST_LISTED_CLASSES = 20
+MOST_COUNTED_CLASSES = 12
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture with its title, one sentence on how to read it, and an alt text that says what it shows."""
+
+    title: str
+    note: str
+    alt: str
+    figure: Figure
+
+
+def predicted_against_true(truth: np.ndarray, guess: np.ndarray, unit: str) -> Plot:
+    import numpy as np
+
+    figure, axes = _figure()
+    shown = _some(len(truth))
+    ends = [min(truth.min(), guess.min()), max(truth.max(), guess.max())]
+    axes.plot(ends, ends, color=MUTED, linewidth=1, linestyle="--")
+    axes.scatter(truth[shown], guess[shown], s=14, color=FIRST, alpha=0.55, linewidths=0)
+    _label(axes, _with_unit("true value", unit), _with_unit("predicted value", unit))
+    # A constant has no correlation.
+    correlation = np.corrcoef(truth, guess)[0, 1] if np.ptp(truth) and np.ptp(guess) else 0.0
+    return Plot(
+        "Predicted against true values",
+        "Each point is a test row; on the dashed line the prediction is exact, above it too high, below it too low."
+        + _sampled(len(truth)),
+        f"Scatter of predicted against true values of {len(truth)} test rows: true values from {truth.min():.3g} to "
+        f"{truth.max():.3g} {unit}, predictions from {guess.min():.3g} to {guess.max():.3g}, "
+        f"correlation {correlation:.2f}.",
+        figure,
+    )
+
+
+def residuals(truth: np.ndarray, guess: np.ndarray, unit: str) -> Plot:
+    figure, axes = _figure()
+    shown, errors = _some(len(truth)), guess - truth
+    axes.axhline(0, color=MUTED, linewidth=1, linestyle="--")
+    axes.scatter(guess[shown], errors[shown], s=14, color=FIRST, alpha=0.55, linewidths=0)
+    _label(axes, _with_unit("predicted value", unit), _with_unit("prediction minus truth", unit))
+    return Plot(
+        "Errors over the range of predictions",
+        "A good model's points lie around the dashed line without a trend; a funnel or a bend shows where it is weak."
+        + _sampled(len(truth)),
+        f"Scatter of prediction minus truth against the prediction: mean error {errors.mean():.2g} {unit}, from "
+        f"{errors.min():.3g} to {errors.max():.3g}.",
+        figure,
+    )
+
+
+def error_sizes(errors: np.ndarray, baseline_errors: np.ndarray, unit: str) -> Plot:
+    import numpy as np
+
+    figure, axes = _figure()
+    shares = np.linspace(0, 1, 201)
+    for name, sizes, colour, style in (("model", errors, FIRST, "-"), ("baseline", baseline_errors, SECOND, "--")):
+        axes.plot(np.quantile(sizes, shares), shares * 100, color=colour, linestyle=style, label=name)
+    _label(axes, _with_unit("error at most", unit), "share of test rows, %")
+    _legend(axes)
+    within = np.quantile(errors, 0.9)
+    return Plot(
+        "How large the errors are",
+        "The further a curve lies to the upper left, the more rows have a small error.",
+        f"Share of test rows whose error is at most a given size: half of the model's errors are at most "
+        f"{np.median(errors):.3g} {unit} and 90 % at most {within:.3g}; of the baseline's "
+        f"{np.median(baseline_errors):.3g} and {np.quantile(baseline_errors, 0.9):.3g}.",
+        figure,
+    )
+
+
+def roc_curve(truth: np.ndarray, probability: np.ndarray, positive: str) -> Plot:
+    from sklearn import metrics
+
+    false_positives, true_positives, _ = metrics.roc_curve(truth, probability)
+    figure, axes = _figure()
+    axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
+    shown = _some(len(false_positives))
+    axes.plot(false_positives[shown] * 100, true_positives[shown] * 100, color=FIRST)
+    _label(axes, "false alarms, % of the others", f"found, % of “{positive}”")
+    return Plot(
+        "Found against false alarms (ROC)",
+        "Every threshold is a point: the closer the curve comes to the upper left, the better; dashed is guessing.",
+        f"ROC curve with an area of {metrics.auc(false_positives, true_positives):.3f} under it.",
+        figure,
+    )
+
+
+def precision_recall_curve(truth: np.ndarray, probability: np.ndarray, positive: str) -> Plot:
+    from sklearn import metrics
+
+    precision, recall, _ = metrics.precision_recall_curve(truth, probability)
+    figure, axes = _figure()
+    axes.axhline(truth.mean() * 100, color=MUTED, linewidth=1, linestyle="--")
+    shown = _some(len(precision))
+    axes.plot(recall[shown] * 100, precision[shown] * 100, color=FIRST)
+    axes.set_ylim(0, 103)
+    _label(axes, f"found, % of “{positive}” (recall)", "right, % of the alarms (precision)")
+    return Plot(
+        "Right alarms against found (precision and recall)",
+        f"Dashed is guessing, which is right as often as “{positive}” occurs: this picture matters where that is rare.",
+        f"Precision-recall curve with an average precision of "
+        f"{metrics.average_precision_score(truth, probability):.3f}; {truth.mean():.1%} of the rows are {positive}.",
+        figure,
+    )
+
+
+def reliability(happened: np.ndarray, probability: np.ndarray, name: str) -> Plot:
+    """Ten groups of equally many rows in the order of their probability, with Wilson intervals (95 %)."""
+    import numpy as np
+
+    groups = [rows for rows in np.array_split(probability.argsort(kind="stable"), 10) if len(rows)]
+    said = np.array([probability[rows].mean() for rows in groups]) * 100
+    seen = np.array([happened[rows].mean() for rows in groups]) * 100
+    reach = np.array([_wilson(int(happened[rows].sum()), len(rows)) for rows in groups]).T * 100
+    figure, axes = _figure()
+    axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
+    errors = np.clip([seen - reach[0], reach[1] - seen], 0, None)
+    axes.errorbar(said, seen, yerr=errors, color=FIRST, fmt="o-", markersize=4, linewidth=1.2, capsize=2)
+    _label(axes, f"{name}, %", "how often it was so, %")
+    return Plot(
+        "Whether the probabilities can be believed",
+        "On the dashed line what is said to happen in 70 % of the cases does so; below it the model is too sure.",
+        f"Reliability diagram of {len(groups)} groups of rows: {name} from {said[0]:.0f} % to {said[-1]:.0f} %, "
+        f"observed from {seen[0]:.0f} % to {seen[-1]:.0f} %, at most {np.abs(said - seen).max():.0f} points apart.",
+        figure,
+    )
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Plot:
+    import numpy as np
+    from matplotlib.patches import Rectangle
+
+    count = len(classes)
+    table = np.bincount(truth * count + predicted, minlength=count**2).reshape(count, count)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    figure, axes = _figure(height=max(3.6, min(5.0, 1.6 + 0.33 * count)))
+    for row, column in zip(*np.nonzero(table), strict=True):
+        # At most 0.6, so that the number stays readable on it.
+        alpha = 0.06 + 0.54 * shares[row, column]
+        colour = FIRST if row == column else SECOND
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
+        if count <= MOST_COUNTED_CLASSES:
+            axes.text(column, row, str(table[row, column]), ha="center", va="center", color=INK, fontsize=8)
+    axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
+    axes.grid(False)
+    if count <= MOST_LISTED_CLASSES:
+        axes.set_xticks(range(count), classes, rotation=0 if max(map(len, classes)) < 8 else 45)
+        axes.set_yticks(range(count), classes)
+    _label(axes, "predicted", "true")
+    mistakes = np.where(np.eye(count, dtype=bool), 0, table)
+    worst_true, worst_predicted = divmod(int(mistakes.argmax()), count)
+    return Plot(
+        "What is taken for what",
+        "A row of the table holds the test rows of one true class; what is right lies on the diagonal.",
+        f"Confusion matrix of {count} classes: {np.trace(table)} of {table.sum()} rows on the diagonal; the most "
+        f"frequent mistake is {classes[worst_true]} taken for {classes[worst_predicted]}, {mistakes.max()} times.",
+        figure,
+    )
+
+
+def class_scores(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Plot:
+    """Recall and precision of each class, the worst twenty where there are more."""
+    import numpy as np
+
+    count = len(classes)
+    hits, true, guessed = (
+        np.bincount(numbers, minlength=count) for numbers in (truth[truth == predicted], truth, predicted)
+    )
+    recall, precision = hits / np.maximum(true, 1), hits / np.maximum(guessed, 1)
+    listed = np.argsort(recall + precision, kind="stable")[:MOST_LISTED_CLASSES][::-1]
+    figure, axes = _figure(height=1.3 + 0.26 * len(listed))
+    places = np.arange(len(listed))
+    axes.hlines(places, recall[listed] * 100, precision[listed] * 100, color=GRID, linewidth=3, zorder=1)
+    axes.scatter(recall[listed] * 100, places, color=FIRST, s=26, label="found (recall)", zorder=2)
+    axes.scatter(precision[listed] * 100, places, color=SECOND, s=26, marker="D", label="right (precision)", zorder=2)
+    axes.set_yticks(places, [classes[number] for number in listed])
+    _label(axes, "%", "class")
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    worst = listed[-1]
+    return Plot(
+        "Which classes are hard",
+        "Found: of the rows of a class, how many are recognised. Right: of the rows called so, how many are."
+        + (f" The {len(listed)} hardest of {count} classes." if count > len(listed) else ""),
+        f"Recall and precision by class; the hardest is {classes[worst]} with a recall of {recall[worst]:.0%} and a "
+        f"precision of {precision[worst]:.0%}.",
+        figure,
+    )
+
+
+def learning_curves(
+    history: Mapping[str, Sequence[float]], folds: Sequence[Mapping[str, Sequence[float]]] = ()
+) -> Plot:
+    """The loss and the first metric over the epochs, one panel each.
+
+    A history holds lists of equal length: `epochs` (optional, default 1, 2, …), `loss`, a metric, and the same with
+    the prefix `val_` for rows that were held out. Of folds, each held-out curve is drawn thin and their mean bold.
+    """
+    names = [name for name in history if name not in ("epochs", "learning_rate") and not name.startswith("val_")][:2]
+    figure, panels = _figure(height=2.3 * len(names) + 0.3, num_panels=len(names))
+    for name, axes in zip(names, panels, strict=True):
+        _draw_curves(axes, name, history, folds)
+    panels[-1].set_xlabel("epoch", color=INK, fontsize=9)
+    _legend(panels[0])
+    held_out = "val_loss" in history or bool(folds)
+    return Plot(
+        "Learning curves",
+        "Learning goes on while both curves fall; where the held-out curve turns up again, the model learns by heart."
+        if held_out
+        else "The loss on the training rows, epoch by epoch.",
+        _say_curves(names, history, folds),
+        figure,
+    )
+
+
+def _draw_curves(
+    axes: Axes, name: str, history: Mapping[str, Sequence[float]], folds: Sequence[Mapping[str, Sequence[float]]]
+) -> None:
+    drawn = [(_epochs(history), history[name])]
+    axes.plot(*drawn[0], color=FIRST, label="training rows")
+    if f"val_{name}" in history:
+        drawn.append((_epochs(history), history[f"val_{name}"]))
+        axes.plot(*drawn[-1], color=SECOND, linestyle="--", label="held-out rows")
+    held_out = [fold for fold in folds if f"val_{name}" in fold]
+    for fold in held_out:
+        drawn.append((_epochs(fold), fold[f"val_{name}"]))
+        axes.plot(*drawn[-1], color=SECOND, linewidth=0.7, alpha=0.45)
+    if held_out:
+        mean = _mean_curve([fold[f"val_{name}"] for fold in held_out])
+        label = f"held-out rows, mean of {len(held_out)} folds"
+        axes.plot(range(1, len(mean) + 1), mean, color=SECOND, linestyle="--", label=label)
+    values = [value for _, curve in drawn for value in curve if value > 0]
+    if values and max(values) > 30 * min(values):
+        axes.set_yscale("log")
+    _label(axes, "", name.replace("_", " "))
+
+
+def _say_curves(
+    names: Sequence[str], history: Mapping[str, Sequence[float]], folds: Sequence[Mapping[str, Sequence[float]]]
+) -> str:
+    said = []
+    for name in names:
+        text = f"{name} on the training rows goes from {history[name][0]:.3g} to {history[name][-1]:.3g}"
+        held_out = [fold[f"val_{name}"] for fold in folds if f"val_{name}" in fold]
+        if f"val_{name}" in history:
+            held_out = [history[f"val_{name}"]]
+        if held_out:
+            mean = _mean_curve(held_out)
+            text += f", on held-out rows from {mean[0]:.3g} to {mean[-1]:.3g}"
+        said.append(text)
+    return f"Curves over {len(history['loss'])} epochs: " + "; ".join(said) + "."
+
+
+def _mean_curve(curves: Sequence[Sequence[float]]) -> np.ndarray:
+    """Over the epochs that all of them reached: folds may have been stopped early."""
+    import numpy as np
+
+    shortest = min(len(curve) for curve in curves)
+    return np.mean([curve[:shortest] for curve in curves], axis=0)
+
+
+def _epochs(history: Mapping[str, Sequence[float]]) -> Sequence[float]:
+    return history.get("epochs") or range(1, len(history["loss"]) + 1)
+
+
+def _figure(height: float = 3.6, num_panels: int = 0) -> tuple[Figure, Any]:
+    """A figure with one axes, or with a list of `num_panels` of them below each other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="none")
+    panels = [figure.add_subplot(max(num_panels, 1), 1, place + 1) for place in range(max(num_panels, 1))]
+    for axes in panels:
+        axes.set_facecolor("none")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(MUTED)
+        axes.tick_params(colors=INK, labelsize=8, length=3)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure, panels if num_panels else panels[0]
+
+
+def _label(axes: Axes, across: str, up: str) -> None:
+    axes.set_xlabel(across, color=INK, fontsize=9)
+    axes.set_ylabel(up, color=INK, fontsize=9)
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text}, {unit}" if unit else text
+
+
+def _some(count: int) -> np.ndarray:
+    """At most a thousand row numbers, evenly over all, the first and the last among them."""
+    import numpy as np
+
+    return np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(int)
+
+
+def _sampled(count: int) -> str:
+    return f" {MOST_POINTS:,} of {count:,} rows are drawn." if count > MOST_POINTS else ""
+
+
+def _wilson(successes: int, count: int) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, count).proportion_ci(method="wilson")
+    return interval.low, interval.high

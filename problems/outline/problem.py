@@ -1,0 +1,152 @@
+"""Problem, Source, Files and Examples: what to learn, from which raw files, in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelkeep.errors import ModelkeepError
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import pandas as pd
+    from great_expectations.expectations import Expectation
+
+    from problems.outline.acceptance import Criterion
+    from problems.outline.hyperparameters import Hyperparameters
+    from problems.outline.objectives import Objective
+    from problems.outline.splits import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageCopy:
+    """A file inside an installed Python package that carries the source, whole or in part.
+
+    `path` is relative to the package's folder. The file's format may differ from the public original's;
+    a problem's `read` tells them apart by suffix. `partial` says what is missing, "" when nothing is.
+    """
+
+    package: str
+    path: str
+    sha256: str
+    partial: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One raw file: its public name, URL, SHA-256, size in bytes and licence, and the package that also carries it."""
+
+    name: str
+    url: str
+    sha256: str
+    size: int
+    licence: str
+    package: PackageCopy | None = None
+
+
+@dataclass(frozen=True)
+class Files(Mapping[str, Path]):
+    """The raw files of a problem on this machine, by the source's name; a file's own suffix tells its format."""
+
+    paths: Mapping[str, Path]
+
+    def __getitem__(self, name: str) -> Path:
+        return self.paths[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class RowView(Mapping[str, "np.ndarray"]):
+    """Some rows of several arrays, taken from them only when asked for: a memory-mapped array stays on disk."""
+
+    arrays: Mapping[str, np.ndarray]
+    rows: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name][self.rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a problem reads out of its sources; every member has one entry per example, in the same order.
+
+    `features`  arrays of shape (n, …) by the name of the model's input, in the compact type they are kept in
+    `target`    array of shape (n,) or (n, outputs)
+    `frame`     n rows with index 0 … n-1: what is validated, sliced and watched for drift
+    """
+
+    features: Mapping[str, np.ndarray]
+    target: np.ndarray
+    frame: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(array) for name, array in self._lengths().items()}
+        if len(set(lengths.values())) > 1:
+            raise ModelkeepError(
+                "The examples do not line up: features, target and frame have different lengths.",
+                expected="the same number of examples everywhere",
+                received=", ".join(f"{name}: {length}" for name, length in lengths.items()),
+                next_step="correct the problem's read(), or the file it read",
+            )
+
+    def _lengths(self) -> dict[str, Any]:
+        features = {} if isinstance(self.features, RowView) else dict(self.features)
+        return {**features, "target": self.target, "frame": self.frame}
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """The examples at `rows` (int64, any order). Arrays are copied only when they are looked at."""
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        return Examples(RowView(self.features, rows), self.target[rows], frame)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What to learn from which data, and how to know that it was learnt.
+
+    `read`          raw files → Examples
+    `expectations`  what the frame must satisfy before anything is trained on it
+    `build`         (hyperparameters, training examples) → a Keras model, not compiled; what is learnt from data
+                    (normalisation, vocabularies) is fitted on these examples and saved inside the model
+    `slices`        columns of the frame by whose values errors are looked at apart
+    `acceptance`    what the evaluation must show before a version is registered
+    `variants`      named settings of the hyperparameters that are worth comparing
+    """
+
+    name: str
+    objective: Objective
+    sources: tuple[Source, ...]
+    read: Callable[[Files], Examples]
+    expectations: Callable[[], list[Expectation]]
+    split: Split
+    build: Callable[[Any, Examples], keras.Model]
+    hyperparameters: type[Hyperparameters]
+    slices: tuple[str, ...] = ()
+    acceptance: tuple[Criterion, ...] = ()
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def variant(self, name: str) -> Mapping[str, Any]:
+        """The hyperparameters of a named variant, none for "". Raises ModelkeepError for an unknown name."""
+        if name and name not in self.variants:
+            raise ModelkeepError(
+                f"{self.name} has no variant {name!r}.",
+                expected=f"one of {', '.join(self.variants)}" if self.variants else "no variant: it has none",
+                next_step="leave it out, or set single hyperparameters with --set NAME=VALUE",
+            )
+        return self.variants.get(name, {})

@@ -1,0 +1,162 @@
+"""Which examples train, which validate and which test; decided by the problem, the same for the same seed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelkeep.errors import ModelkeepError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from problems.outline.problem import Examples
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """Row numbers (int64, ascending) of the three parts, disjoint; `validation` may be empty.
+
+    `folds` are pairs (training rows, held-out rows) inside `train`, for cross-validation.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    folds: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+
+
+class Split(ABC):
+    """How a problem divides its examples."""
+
+    def divide(self, examples: Examples, seed: int) -> SplitRows:
+        """The rows of each part. Raises ModelkeepError where there are too few examples for it."""
+        rows = self._divide(examples, seed)
+        for part in ("train", "test"):
+            if not len(getattr(rows, part)):
+                raise ModelkeepError(
+                    f"No example is left for the part {part!r} of the split.",
+                    expected=f"examples enough for {self}",
+                    received=f"{len(examples)} examples",
+                    next_step="give more data, or a larger --sample",
+                )
+        return rows
+
+    @abstractmethod
+    def _divide(self, examples: Examples, seed: int) -> SplitRows: ...
+
+
+@dataclass(frozen=True)
+class KFold(Split):
+    """A test part of the size `test` (share), and `folds` folds of the rest for cross-validation (DLWP §4.3.4).
+
+    There is no validation part: the held-out rows of the folds serve, and the last model trains on all of the rest.
+    """
+
+    folds: int
+    test: float
+
+    def _divide(self, examples: Examples, seed: int) -> SplitRows:
+        import numpy as np
+
+        order = np.random.default_rng(seed).permutation(len(examples))
+        test, train = np.split(order, [round(len(order) * self.test)])
+        held_out = [np.sort(part) for part in np.array_split(train, self.folds)]
+        train = np.sort(train)
+        folds = tuple((np.setdiff1d(train, part), part) for part in held_out if len(part))
+        return SplitRows(train, np.empty(0, np.int64), np.sort(test), folds)
+
+
+@dataclass(frozen=True)
+class Stratified(Split):
+    """Parts of the given shares in which every class is as frequent as in the whole."""
+
+    test: float
+    validation: float
+
+    def _divide(self, examples: Examples, seed: int) -> SplitRows:
+        train, rest = _stratified(_all_rows(examples), examples, self.test + self.validation, seed)
+        validation, test = _stratified(rest, examples, self.test / (self.test + self.validation), seed)
+        return SplitRows(train, validation, test)
+
+
+@dataclass(frozen=True)
+class Official(Split):
+    """The publisher's own test part, marked "test" in a column of the frame; validation is taken from the rest."""
+
+    column: str = "part"
+    validation: float = 0.1
+
+    def _divide(self, examples: Examples, seed: int) -> SplitRows:
+        import numpy as np
+
+        is_test = (examples.frame[self.column] == "test").to_numpy()
+        train, validation = _stratified(np.flatnonzero(~is_test), examples, self.validation, seed)
+        return SplitRows(train, validation, np.flatnonzero(is_test))
+
+
+@dataclass(frozen=True)
+class ByTime(Split):
+    """The latest examples by a column of the frame test, those before them validate; nothing is shuffled."""
+
+    column: str
+    test: float
+    validation: float
+
+    def _divide(self, examples: Examples, seed: int) -> SplitRows:
+        import numpy as np
+
+        times = examples.frame[self.column].to_numpy()
+        # A moment that several examples share belongs to one part only: nothing of the test period is known before it.
+        begin_validation, begin_test = np.quantile(
+            np.arange(len(times)), [1 - self.test - self.validation, 1 - self.test], method="nearest"
+        )
+        ordered = np.sort(times)
+        is_test = times >= ordered[int(begin_test)]
+        is_validation = (times >= ordered[int(begin_validation)]) & ~is_test
+        return SplitRows(
+            np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_test)
+        )
+
+
+@dataclass(frozen=True)
+class ByGroup(Split):
+    """Examples that share a value of a column of the frame are all in the same part."""
+
+    column: str
+    test: float
+    validation: float
+
+    def _divide(self, examples: Examples, seed: int) -> SplitRows:
+        import numpy as np
+
+        values, group = np.unique(examples.frame[self.column].to_numpy().astype(str), return_inverse=True)
+        place = np.random.default_rng(seed).permutation(len(values)) / len(values)
+        share = place[group]
+        is_test, is_validation = share < self.test, (share >= self.test) & (share < self.test + self.validation)
+        return SplitRows(
+            np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_test)
+        )
+
+
+def _all_rows(examples: Examples) -> np.ndarray:
+    import numpy as np
+
+    return np.arange(len(examples))
+
+
+def _stratified(rows: np.ndarray, examples: Examples, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide `rows` in parts of the shares (1 - share, share), with the classes of the target as frequent in both."""
+    import numpy as np
+
+    from sklearn.model_selection import train_test_split
+
+    if share <= 0 or not len(rows):
+        return rows, np.empty(0, np.int64)
+    labels = examples.target[rows]
+    _, counts = np.unique(labels, return_counts=True)
+    # scikit-learn refuses a class with a single member; such a rare class is left to chance then.
+    stratify = labels if counts.min() >= 2 and round(len(rows) * share) >= len(counts) else None
+    first, second = train_test_split(rows, test_size=share, random_state=seed, stratify=stratify)
+    return np.sort(first), np.sort(second)

@@ -1,0 +1,223 @@
+"""Many training steps per call, on any Keras backend, through Keras' own `train_step` and `test_step`.
+
+`Model.fit` spends most of a small model's time between its steps: 130 epochs of the house prices take 8-12 s with it
+and 1.3 s with the loop below (`benchmarks/training_loop.py`). The state (weights, optimizer, metrics and the seeds of
+dropout) can be taken out and put back between any two steps, which is what makes an exact resume possible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+Features = Mapping[str, "np.ndarray"]
+
+
+def open_engine(model: keras.Model, features: Features, target: np.ndarray) -> Engine:
+    """An engine for a compiled model; `features` and `target` are a few examples that tell shapes and dtypes."""
+    import keras
+
+    engines: dict[str, type[Engine]] = {"tensorflow": TensorFlowEngine, "jax": JaxEngine, "torch": TorchEngine}
+    return engines[keras.backend.backend()](model, features, target)
+
+
+class Engine(ABC):
+    """Runs blocks of steps: arrays of shape (steps, batch, …), one step after the other."""
+
+    def __init__(self, model: keras.Model, features: Features, target: np.ndarray) -> None:
+        self.model = model
+        # Loss, metrics and optimizer make their variables at first use; that must not happen while a step is traced.
+        outputs = model({name: array[:1] for name, array in features.items()})
+        model.compute_loss(y=target[:1], y_pred=outputs)
+        model.compute_metrics(None, target[:1], outputs)
+        model.optimizer.build(model.trainable_variables)
+        model.reset_metrics()
+        self._prepare(features, target)
+
+    @abstractmethod
+    def _prepare(self, features: Features, target: np.ndarray) -> None: ...
+
+    @abstractmethod
+    def train(self, features: Features, target: np.ndarray) -> None:
+        """One step of the optimizer for each entry of the first axis."""
+
+    @abstractmethod
+    def test(self, features: Features, target: np.ndarray) -> None:
+        """Loss and metrics over one batch, added to what they hold."""
+
+    @abstractmethod
+    def predict(self, features: Features) -> np.ndarray:
+        """The model's outputs, as float32."""
+
+    def reset_metrics(self) -> None:
+        self.model.reset_metrics()
+
+    def metrics(self) -> dict[str, float]:
+        """Loss and metrics since the last reset."""
+        return {name: float(value) for name, value in self.model.get_metrics_result().items()}
+
+    def state(self) -> list[np.ndarray]:
+        """Copies of all variables: weights, seeds, optimizer and metrics, always in the same order."""
+        import numpy as np
+        from keras import ops
+
+        return [np.array(ops.convert_to_numpy(variable.value)) for variable in self._variables()]
+
+    def load_state(self, state: list[np.ndarray]) -> None:
+        """Put back what `state` returned."""
+        for variable, value in zip(self._variables(), state, strict=True):
+            variable.assign(value)
+
+    def _variables(self) -> list[keras.Variable]:
+        parts = (self.model.variables, self.model.optimizer.variables, self.model.metrics_variables)
+        return list({id(variable): variable for part in parts for variable in part}.values())
+
+
+class TensorFlowEngine(Engine):
+    """One traced loop a model, whatever the number of steps and the size of the batch."""
+
+    def _prepare(self, features: Features, target: np.ndarray) -> None:
+        import tensorflow as tf
+
+        model = self.model
+
+        def signature(dimensions: int) -> list[Any]:
+            def spec(array: np.ndarray) -> tf.TensorSpec:
+                return tf.TensorSpec([None] * dimensions + list(array.shape[1:]), array.dtype)
+
+            return [{name: spec(array) for name, array in features.items()}, spec(target)]
+
+        def train(features: Any, target: Any) -> None:
+            for step in tf.range(tf.shape(target)[0]):
+                model.train_step(({name: array[step] for name, array in features.items()}, target[step]))
+
+        def test(features: Any, target: Any) -> None:
+            model.test_step((features, target))
+
+        self._train = tf.function(train, input_signature=signature(2))
+        self._test = tf.function(test, input_signature=signature(1))
+        self._predict = tf.function(lambda features: model(features, training=False), input_signature=signature(1)[:1])
+
+    def train(self, features: Features, target: np.ndarray) -> None:
+        self._train(dict(features), target)
+
+    def test(self, features: Features, target: np.ndarray) -> None:
+        self._test(dict(features), target)
+
+    def predict(self, features: Features) -> np.ndarray:
+        outputs: np.ndarray = self._predict(dict(features)).numpy()
+        return outputs.astype("float32", copy=False)
+
+
+class JaxEngine(Engine):
+    """Steps scanned on the device; the state travels through them and is put back into the model after each block."""
+
+    def _prepare(self, features: Features, target: np.ndarray) -> None:
+        import jax
+
+        model = self.model
+
+        def one_step(state: Any, batch: Any) -> Any:
+            _, state = model.train_step(state, batch)
+            return tuple(state), None
+
+        def test(state: Any, batch: Any) -> Any:
+            _, state = model.test_step(state, batch)
+            return tuple(state)
+
+        self._train = jax.jit(lambda state, blocks: jax.lax.scan(one_step, state, blocks)[0])
+        self._test = jax.jit(test)
+        self._predict = jax.jit(lambda weights, others, features: model.stateless_call(weights, others, features)[0])
+
+    def train(self, features: Features, target: np.ndarray) -> None:
+        parts = self._parts()
+        self._put(parts, self._train(self._values(parts), (dict(features), target)))
+
+    def test(self, features: Features, target: np.ndarray) -> None:
+        trainable, others, _, metrics = self._parts()
+        parts = (trainable, others, metrics)
+        self._put(parts, self._test(self._values(parts), (dict(features), target)))
+
+    def predict(self, features: Features) -> np.ndarray:
+        import numpy as np
+
+        trainable, others, _, _ = self._values(self._parts())
+        return np.asarray(self._predict(trainable, others, dict(features)), "float32")
+
+    def _parts(self) -> tuple[list[keras.Variable], ...]:
+        model = self.model
+        return (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+
+    def _values(self, parts: tuple[list[keras.Variable], ...]) -> tuple[list[Any], ...]:
+        return tuple([variable.value for variable in part] for part in parts)
+
+    def _put(self, parts: tuple[list[keras.Variable], ...], values: tuple[list[Any], ...]) -> None:
+        for part, new_values in zip(parts, values, strict=True):
+            for variable, value in zip(part, new_values, strict=True):
+                variable.assign(value)
+
+
+class TorchEngine(Engine):
+    """Steps one by one, as PyTorch runs them."""
+
+    def _prepare(self, features: Features, target: np.ndarray) -> None:
+        pass
+
+    def train(self, features: Features, target: np.ndarray) -> None:
+        for step in range(len(target)):
+            self.model.train_step(({name: array[step] for name, array in features.items()}, target[step]))
+
+    def test(self, features: Features, target: np.ndarray) -> None:
+        self.model.test_step((dict(features), target))
+
+    def predict(self, features: Features) -> np.ndarray:
+        import torch
+        from keras import ops
+
+        with torch.no_grad():
+            outputs: np.ndarray = ops.convert_to_numpy(self.model(dict(features), training=False))
+        return outputs.astype("float32", copy=False)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all weights: two saves of one model differ in their files'
+    bytes, never in this."""
+    import numpy as np
+    from keras import ops
+
+    digest = hashlib.sha256()
+    for number, weight in enumerate(model.weights):
+        value = np.ascontiguousarray(ops.convert_to_numpy(weight.value))
+        digest.update(f"{number} {value.dtype} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def device_name() -> str:
+    """The device that trains: "cpu", or the accelerator's own name."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        found = tf.config.list_physical_devices("GPU")
+        return str(tf.config.experimental.get_device_details(found[0]).get("device_name", "gpu")) if found else "cpu"
+    if backend == "jax":
+        import jax
+
+        return str(jax.devices()[0].device_kind)
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"

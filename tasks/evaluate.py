@@ -1,0 +1,148 @@
+"""Evaluate: the stored predictions of the test rows against the truth, the baseline and the champion, and a decision."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from modelkeep.errors import ModelkeepError
+from problems.outline.catalogue import load_problem
+from problems.outline.problem import Examples, Problem
+from store.artifacts import ArtifactRef, Store
+from store.registry import Registry, Version
+from store.steps import Lease, StepRecord
+from tasks.evaluation import Decision, evaluate as measure, judge_acceptance, judge_challenger
+from tasks.examples import load_examples
+from tasks.fit import load_model, predict_with
+from tasks.prepare import load_rows
+from tasks.steps import Products, Run, digests, do_once
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+logger = logging.getLogger("modelkeep")
+
+
+@task(name="evaluate", cache_policy=NO_CACHE, task_run_name="evaluate {run.problem}")
+def evaluate(
+    run: Run, examples: StepRecord, prepared: StepRecord, folds: Sequence[StepRecord], fitted: StepRecord
+) -> StepRecord:
+    """Metrics with intervals, slices, worst examples; whether the model is accepted, and whether it may be champion."""
+    problem = load_problem(run.problem)
+    champion = Registry(run.open_store()).champion(run.problem)
+    return do_once(
+        run,
+        "evaluate",
+        lambda lease: _judge(problem, run, champion, lease, examples, prepared, folds, fitted),
+        module=__name__,
+        inputs=[
+            *digests(examples),
+            *digests(prepared),
+            *(record.products["predictions"].sha256 for record in (*folds, fitted)),
+            fitted.facts["weights_digest"],
+        ],
+        parameters={"champion": champion.manifest.sha256 if champion else None, "seed": run.seed},
+    )
+
+
+def _judge(
+    problem: Problem,
+    run: Run,
+    champion: Version | None,
+    lease: Lease,
+    ingested: StepRecord,
+    prepared: StepRecord,
+    folds: Sequence[StepRecord],
+    fitted: StepRecord,
+) -> Products:
+    store = run.open_store()
+    examples, rows = load_examples(store, ingested), load_rows(store, prepared)
+    compared = _predict_with_champion(problem, store, champion, examples, rows.test)
+    evaluation = measure(
+        problem,
+        target=examples.target[rows.test],
+        predictions=_test_predictions(store, fitted),
+        baseline=problem.objective.baseline(examples.target[rows.train], len(rows.test)),
+        frame=examples.frame.iloc[rows.test].reset_index(drop=True),
+        champion=compared.predictions,
+        folds=[_held_out(store, record) for record in folds] or None,
+        rows=rows.test,
+        seed=run.seed,
+    )
+    judged = _decide(problem, evaluation, compared)
+    page = json.dumps({**judged, "evaluation": evaluation}, indent=1, ensure_ascii=False, allow_nan=False)
+    metrics = {name: metric["value"] for name, metric in evaluation["metrics"].items()}
+    return Products(
+        {"evaluation": lease.put_bytes("evaluation.json", page.encode(), kind="json")},
+        {**judged, "metrics": metrics, "champion": champion.number if champion else None},
+    )
+
+
+def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion) -> dict[str, Any]:
+    verdicts = judge_acceptance(problem, evaluation)
+    accepted = all(verdict.passed for _, verdict in verdicts)
+    decision = judge_challenger(evaluation)
+    if compared.fault:
+        decision = Decision(
+            False,
+            f"The champion, version {compared.number}, could not be asked for predictions ({compared.fault}); "
+            "choose a champion with `modelkeep promote` or `modelkeep rollback`.",
+        )
+    return {
+        "acceptance": [{"criterion": text, "passed": verdict.passed, "reason": verdict.reason} for text, verdict in verdicts],
+        "accepted": accepted,
+        "promote": accepted and decision.promote,
+        "reason": decision.reason,
+    }
+
+
+# --- predictions that are compared ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Champion:
+    """The champion's predictions for the test rows, None where there is no champion or it cannot be asked."""
+
+    number: int | None = None
+    predictions: pd.DataFrame | None = None
+    fault: str = ""
+
+
+def _predict_with_champion(
+    problem: Problem, store: Store, champion: Version | None, examples: Examples, rows: np.ndarray
+) -> _Champion:
+    """The champion may have been trained on other rows: it is asked again, for exactly these."""
+    if champion is None:
+        return _Champion()
+    try:
+        artifacts = json.loads(store.read_bytes(champion.manifest))["artifacts"]
+        path = store.local_path(ArtifactRef.from_dict(artifacts["fit/model.keras"]))
+        outputs = predict_with(load_model(path), examples, rows)
+        return _Champion(champion.number, problem.objective.predictions(outputs))
+    except (ModelkeepError, ValueError, KeyError) as fault:
+        # A damaged or outdated champion must not stop a better one from being trained; it is kept until someone decides.
+        logger.warning("evaluate  the champion cannot be compared: %s", fault)
+        return _Champion(champion.number, fault=str(fault).splitlines()[0])
+
+
+def _test_predictions(store: Store, fitted: StepRecord) -> pd.DataFrame:
+    return _predictions(store, fitted, "test").drop(columns="target")
+
+
+def _held_out(store: Store, fold: StepRecord) -> tuple[np.ndarray, pd.DataFrame]:
+    predictions = _predictions(store, fold, "held_out")
+    return predictions["target"].to_numpy(), predictions.drop(columns="target")
+
+
+def _predictions(store: Store, record: StepRecord, part: str) -> pd.DataFrame:
+    import pandas as pd
+
+    table = pd.read_parquet(store.local_path(record.products["predictions"]))
+    return table[table["part"] == part].drop(columns=["row", "part"]).reset_index(drop=True)

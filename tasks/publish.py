@@ -1,0 +1,102 @@
+"""What a run shows in the Prefect UI: artifacts with stable keys, so that the UI keeps their history.
+
+Outside a Prefect run nothing is shown; a server that does not answer costs a warning, never the run.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tasks.steps import Run
+
+if TYPE_CHECKING:
+    from validation.gate import ValidationResult
+
+logger = logging.getLogger("modelkeep")
+
+
+def show_validation(run: Run, result: ValidationResult) -> None:
+    """A table of the checks."""
+    from prefect.artifacts import create_table_artifact
+
+    rows = [
+        {
+            "column": check.subject,
+            "rule": check.rule,
+            "passed": "yes" if check.success else "no",
+            "rows against it": check.unexpected_count,
+        }
+        for check in result.checks
+    ]
+    _show(
+        create_table_artifact,
+        key=_key(run, "data-checks"),
+        table=rows,
+        description=f"{sum(check.success for check in result.checks)} of {len(rows)} checks passed on {result.rows:,} rows",
+    )
+
+
+def show_evaluation(run: Run, evaluation: Mapping[str, Any], sentence: str) -> None:
+    """The decision in a sentence, with the metrics against baseline and champion."""
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    rows = [
+        {
+            "metric": metric["title"],
+            "model": metric["value_text"],
+            "95 % interval": metric["interval_text"],
+            "baseline": metric["baseline_text"],
+            "champion": metric.get("champion_text") or "-",
+        }
+        for metric in evaluation["metrics"].values()
+    ]
+    _show(create_table_artifact, key=_key(run, "metrics"), table=rows, description=sentence)
+    lines = [f"# {run.problem}", "", sentence, "", _markdown_table(rows), "", f"Kept in `{run.store}/{run.prefix}`."]
+    _show(create_markdown_artifact, key=_key(run, "summary"), markdown="\n".join(lines), description=sentence)
+
+
+def show_picture(run: Run, name: str, svg: str, text: str) -> None:
+    """A picture; as data, so that the UI shows it offline."""
+    from prefect.artifacts import create_image_artifact
+
+    data = base64.b64encode(svg.encode()).decode()
+    _show(
+        create_image_artifact,
+        key=_key(run, name),
+        image_url=f"data:image/svg+xml;base64,{data}",
+        description=text,
+    )
+
+
+def show_link(run: Run, name: str, uri: str, text: str) -> None:
+    """A link to a page of the run; a local file is given as a file: address, which a browser opens when it is pasted."""
+    from pathlib import Path
+
+    from prefect.artifacts import create_link_artifact
+
+    link = uri if "://" in uri else Path(uri).absolute().as_uri()
+    _show(create_link_artifact, key=_key(run, name), link=link, link_text=text, description=f"{text}: {link}")
+
+
+def _key(run: Run, name: str) -> str:
+    return f"{run.problem.replace('_', '-')}-{name}"
+
+
+def _show(create: Callable[..., Any], **content: Any) -> None:
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    if not (FlowRunContext.get() or TaskRunContext.get()):
+        return
+    try:
+        create(**content)
+    except Exception as fault:  # Prefect's client raises many kinds; none of them is worth a trained model.
+        logger.warning("the artifact %s could not be shown in Prefect: %s", content["key"], fault)
+
+
+def _markdown_table(rows: list[dict[str, Any]]) -> str:
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([str(row[name]) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,77 @@
+"""Register and promote: a run that was accepted becomes a version, and the better version becomes champion."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from modelkeep.errors import GateFailed
+from store.artifacts import ArtifactRef
+from store.registry import Registry, Version
+from store.steps import StepRecord
+from tasks.steps import Run
+
+logger = logging.getLogger("modelkeep")
+
+
+class AcceptanceFailed(GateFailed):
+    """The model does not meet what its problem asks of it; no version was registered."""
+
+
+@task(name="register", cache_policy=NO_CACHE, task_run_name="register {run.problem}")
+def register(run: Run, manifest: ArtifactRef, fitted: StepRecord, evaluated: StepRecord) -> Version:
+    """The run as a version of the model; one with the same weights is not registered twice. Raises AcceptanceFailed."""
+    require_acceptance(evaluated.facts["acceptance"], run.problem, f"{run.store}/{run.prefix}")
+    version = Registry(run.open_store()).register(
+        run.problem,
+        run=run.run_id,
+        manifest=manifest,
+        metrics={name: value for name, value in evaluated.facts["metrics"].items() if value is not None},
+        weights=fitted.facts["weights_digest"],
+        actor=actor_name(),
+        reason="trained and accepted",
+    )
+    logger.info("register  version %d", version.number)
+    return version
+
+
+@task(name="promote", cache_policy=NO_CACHE, task_run_name="promote {run.problem}")
+def promote(run: Run, version: Version, evaluated: StepRecord) -> bool:
+    """Make the version champion if the evaluation said so. Raises PromotionConflict if another was promoted meanwhile."""
+    if not evaluated.facts["promote"]:
+        logger.info("promote   kept version %s: %s", evaluated.facts["champion"], evaluated.facts["reason"])
+        return False
+    Registry(run.open_store()).promote(
+        run.problem,
+        version.number,
+        expected=evaluated.facts["champion"],
+        actor=actor_name(),
+        reason=evaluated.facts["reason"],
+        run=run.run_id,
+    )
+    logger.info("promote   version %d is champion: %s", version.number, evaluated.facts["reason"])
+    return True
+
+
+def require_acceptance(acceptance: list[dict], problem: str, where: str) -> None:
+    """Raises AcceptanceFailed naming every criterion that was not met."""
+    failed = [entry["reason"] for entry in acceptance if not entry["passed"]]
+    if failed:
+        raise AcceptanceFailed(
+            f"The model for {problem} was trained but not accepted.",
+            where=where,
+            expected="every criterion of the problem's acceptance",
+            received="; ".join(failed),
+            next_step="read the report there, then change the hyperparameters, the data or the criterion",
+        )
+
+
+def actor_name() -> str:
+    """Who acts: the login name, for the audit trail."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

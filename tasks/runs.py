@@ -1,0 +1,50 @@
+"""Runs in the store, read back: their manifests, by name or as the latest of a problem."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from modelkeep.errors import ModelkeepError
+from store.artifacts import Store
+from store.registry import Registry
+
+
+class UnknownRun(ModelkeepError):
+    """The store has no such run, or none yet."""
+
+
+def problem_of(run: str) -> str:
+    """The problem that a run's name begins with."""
+    return run.rsplit("-", 2)[0]
+
+
+def read_manifest(store: Store, run: str) -> dict[str, Any]:
+    """The manifest of a run. Raises UnknownRun."""
+    ref = store.find(f"runs/{problem_of(run)}/{run}/manifest.json", kind="json")
+    if ref is None:
+        raise UnknownRun(
+            f"There is no run {run!r}.",
+            where=store.uri,
+            expected="the name of a finished run",
+            next_step="`modelkeep models PROBLEM` lists the runs behind the versions",
+        )
+    manifest: dict[str, Any] = json.loads(store.read_bytes(ref))
+    return manifest
+
+
+def latest_run(store: Store, problem: str) -> str:
+    """The champion's run, else the newest run of the problem that was finished. Raises UnknownRun."""
+    champion = Registry(store).champion(problem)
+    if champion:
+        return champion.run
+    runs = sorted(
+        info.key.split("/")[2] for info in store.list(f"runs/{problem}") if info.key.endswith("/manifest.json")
+    )
+    if not runs:
+        raise UnknownRun(
+            f"{problem} has not been trained yet.",
+            where=store.uri,
+            next_step=f"`modelkeep train {problem}`, or set MODELKEEP_STORE to the store that has it",
+        )
+    return runs[-1]

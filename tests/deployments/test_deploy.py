@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from deployments.deploy import OURS, DeploymentFailed, declare, deploy
+from flows.server import ServerAddress
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = Path(__file__).with_name("tiny.yaml")
+
+Found = TypeVar("Found")
+
+
+@pytest.fixture
+def client(prefect_server: ServerAddress) -> Iterator[SyncPrefectClient]:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as opened:
+        yield opened
+
+
+def wait_for(look: Callable[[], Found], limit_seconds: float = 60) -> Found:
+    """What `look` returns as soon as it is true, or at the end of the time."""
+    deadline = time.monotonic() + limit_seconds
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
+
+
+def deployed(client: SyncPrefectClient, name: str) -> DeploymentResponse:
+    return client.read_deployment_by_name(f"tiny/{name}")
+
+
+# What is declared
+
+
+def test_every_problem_is_deployed_once_and_nothing_else_is() -> None:
+    catalogue = pytest.importorskip("problems.outline.catalogue")
+    declared = declare(catalogue.problem_names())["deployments"]
+    assert [entry["name"] for entry in declared] == catalogue.problem_names()
+    assert [entry["parameters"]["problem"] for entry in declared] == catalogue.problem_names()
+
+
+def test_every_deployment_has_what_is_needed_to_run_it_and_to_find_it_again() -> None:
+    for entry in declare(["housing", "digits"])["deployments"]:
+        assert entry["entrypoint"] == "flows.train.train"
+        assert OURS in entry["tags"] and f"problem:{entry['name']}" in entry["tags"]
+        assert entry["description"] and entry["work_pool"] == {"name": "cpu"}
+        assert entry["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
+        assert all({"slug", "cron", "timezone"} <= schedule.keys() for schedule in entry["schedules"])
+
+
+def test_no_placeholder_is_left_in_what_is_declared() -> None:
+    assert "{problem}" not in str(declare(["housing"]))
+
+
+def test_prefect_knows_every_key_of_the_file() -> None:
+    """Prefect ignores a misspelt key in silence."""
+    from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
+
+    declared = declare(["housing"])
+    assert declared.keys() <= {field.alias or name for name, field in PrefectYamlModel.model_fields.items()}
+    for entry in declared["deployments"]:
+        assert entry.keys() <= DeploymentConfig.model_fields.keys()
+
+
+# What the server makes of it
+
+
+@pytest.mark.server
+def test_a_deployment_with_a_schedule_gets_its_runs_from_the_scheduler(client: SyncPrefectClient) -> None:
+    """With SQLAlchemy 2.1 the server runs, takes the schedule and silently creates nothing."""
+    from prefect.client.schemas.filters import DeploymentFilter
+
+    assert deploy(declare(["scheduled"], TINY)) == ["tiny/scheduled"]
+    deployment = deployed(client, "scheduled")
+    this_one = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
+    runs = wait_for(lambda: client.read_flow_runs(deployment_filter=this_one))
+    assert runs, "the scheduler created no run within 60 s"
+    for run in runs:
+        assert run.auto_scheduled and run.parameters == {"number": 41}
+        assert run.expected_start_time is not None and run.expected_start_time > datetime.now(UTC)
+        local = run.expected_start_time.astimezone(ZoneInfo("Europe/Berlin"))
+        assert (local.isoweekday(), local.hour, local.minute) == (1, 3, 0)
+
+
+@pytest.mark.server
+def test_deploying_again_takes_off_what_is_no_longer_declared(client: SyncPrefectClient) -> None:
+    declared = declare(["kept", "dropped"], TINY)
+    declared["deployments"][0]["schedules"].append({"slug": "daily", "cron": "0 4 * * *", "timezone": "UTC"})
+    assert deploy(declared) == ["tiny/dropped", "tiny/kept"]
+    assert {schedule.slug for schedule in deployed(client, "kept").schedules} == {"weekly", "daily"}
+
+    by_hand = client.create_deployment(flow_id=deployed(client, "kept").flow_id, name="by-hand", tags=["mine"])
+    assert deploy(declare(["kept"], TINY)) == ["tiny/kept"]
+    kept = deployed(client, "kept")
+    assert [schedule.slug for schedule in kept.schedules] == ["weekly"]
+    assert kept.concurrency_options is not None and kept.concurrency_options.collision_strategy == "ENQUEUE"
+    assert client.read_deployment(by_hand).name == "by-hand"
+
+
+@pytest.mark.server
+def test_a_deployment_of_a_flow_that_is_not_there_is_refused_with_prefects_reason(
+    prefect_server: ServerAddress,
+) -> None:
+    declared = declare(["tiny"], TINY)
+    declared["deployments"][0]["entrypoint"] = "tests.flows.tiny_flow.no_such_flow"
+    with pytest.raises(DeploymentFailed, match="refused") as error:
+        deploy(declared)
+    assert "no_such_flow" in str(error.value)
+
+
+@pytest.fixture
+def worker(prefect_server: ServerAddress, client: SyncPrefectClient, tmp_path: Path) -> Iterator[Any]:
+    """A worker of the pool `cpu`, stopped at the end and waited for."""
+    deploy(declare(["worked"], TINY))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MODELKEEP_FOLDER": str(tmp_path)}
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "cpu", "--type", "process"]
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True)
+    yield process
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+
+
+@pytest.mark.server
+def test_a_worker_takes_a_run_and_finishes_it_in_the_folder_that_it_was_told(
+    client: SyncPrefectClient, worker: Any, tmp_path: Path
+) -> None:
+    result = tmp_path / "result.txt"
+    run = client.create_flow_run_from_deployment(
+        deployed(client, "worked").id, parameters={"number": 2, "to": str(result)}
+    )
+
+    def final_state() -> Any:
+        state = client.read_flow_run(run.id).state
+        return state if state and state.is_final() else None
+
+    state = wait_for(final_state, limit_seconds=90)
+    assert state is not None and state.is_completed(), state
+    assert result.read_text().splitlines() == ["3", str(tmp_path)]

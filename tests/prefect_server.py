@@ -1,0 +1,66 @@
+"""One real Prefect server for all tests that need it, on a free loopback port, with a home of its own."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flows import server
+
+HomeMaker = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def make_home(tmp_path_factory: pytest.TempPathFactory) -> HomeMaker:
+    """Makes a PREFECT_HOME with a migrated database: copies of one, as migrating takes 8 s."""
+    prepared = tmp_path_factory.mktemp("prefect") / "prepared"
+    with live_in(prepared):
+        server.prepare_database()
+
+    def make(name: str) -> Path:
+        return shutil.copytree(prepared, tmp_path_factory.mktemp(name) / "prefect-home")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prefect_server(make_home: HomeMaker) -> Iterator[server.ServerAddress]:
+    """The address of a running server, which Prefect in this process and in its children reports to."""
+    with live_in(make_home("session")):
+        address = server.ensure_server()
+        server.use_server(address)
+        yield address
+        running = server.find_server()
+        assert server.stop_server()
+        assert running is not None and not Path(f"/proc/{running.pid}").exists()
+
+
+@contextmanager
+def live_in(home: Path) -> Iterator[None]:
+    """PREFECT_HOME is `home`, no server of the surroundings is used or disturbed, and ours is stopped at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.setenv("PREFECT_SERVER_API_PORT", "0")
+        patch.setenv("PREFECT_LOGGING_LEVEL", "WARNING")
+        patch.setenv("PREFECT_API_URL", "")  # set, so that it is put back however the code in between changes it
+        patch.delenv("PREFECT_API_URL")
+        patch.setattr(server, "_in_use", None)
+        refresh_settings()
+        try:
+            yield
+        finally:
+            server.stop_server()
+    refresh_settings()
+
+
+def refresh_settings() -> None:
+    """Let Prefect, if it is imported, look at the environment again."""
+    if "prefect.context" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()

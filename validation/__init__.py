@@ -1,0 +1,1 @@
+"""What good data is: Great Expectations behind a blocking gate, with results that can be read and kept."""
