@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,19 @@ class DeploymentFailed(ModelkeepError):
     """Prefect refused something that prefect.yaml declares."""
 
 
-def declare(problems: list[str], template: Path = PREFECT_YAML) -> dict[str, Any]:
+def declare(problems: Sequence[str], template: Path = PREFECT_YAML) -> dict[str, Any]:
     """A prefect.yaml as data, with each deployment of the template once for each problem."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     declared: dict[str, Any] = yaml.safe_load(template.read_text(encoding="utf-8"))
     entries = [_fill(entry, problem) for entry in declared["deployments"] for problem in problems]
     return {**declared, "deployments": entries}
+
+
+def as_yaml(declared: dict[str, Any]) -> str:
+    import yaml  # type: ignore[import-untyped]
+
+    return str(yaml.safe_dump(declared, sort_keys=False, width=120))
 
 
 def deploy(declared: dict[str, Any]) -> list[str]:
@@ -74,8 +81,6 @@ def _require_pool(client: SyncPrefectClient, name: str) -> None:
 
 def _run_prefect_deploy(declared: dict[str, Any]) -> None:
     """By Prefect's own command, which checks the parameters against the flow and keeps the versions."""
-    import yaml
-
     project = str(PREFECT_YAML.resolve().parent.parent)
     environment = {
         **os.environ,
@@ -84,7 +89,7 @@ def _run_prefect_deploy(declared: dict[str, Any]) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prefect.yaml"
-        file.write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
+        file.write_text(as_yaml(declared), encoding="utf-8")
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
         answer = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if answer.returncode:
@@ -139,9 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = sys.argv[1:] if arguments is None else arguments
     declared = declare(problem_names())
     if options == ["--show"]:
-        import yaml
-
-        print(yaml.safe_dump(declared, sort_keys=False), end="")
+        print(as_yaml(declared), end="")
         return 0
     if options:
         print("usage: python -m deployments.deploy [--show]", file=sys.stderr)
@@ -150,7 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
         address = ensure_server(on_progress=print)
         use_server(address)
         print("\n".join(deploy(declared)))
-        print(f"deployed to {address.ui_url}; a worker runs them: prefect worker start --pool cpu")
+        print(f"deployed to {address.ui_url}; this worker would run them here:")
+        print(f"PREFECT_API_URL={address.api_url} MODELKEEP_FOLDER=$PWD prefect worker start --pool cpu")
     except ModelkeepError as error:
         print(error, file=sys.stderr)
         return error.exit_code

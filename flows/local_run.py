@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,10 +75,32 @@ def seen_by_prefect() -> Iterator[None]:
 
 def import_heavy_libraries() -> None:
     """What the steps will need, imported while there is something to wait for."""
+    with silent_native_code():
+        import keras  # noqa: F401
     import great_expectations  # noqa: F401
-    import keras  # noqa: F401
 
     import flows.train  # noqa: F401
+
+    # Each model is traced anew, which is meant.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextmanager
+def silent_native_code() -> Iterator[None]:
+    """TensorFlow's C++ parts write to standard error while they are loaded, whatever they are told; show it only if
+    that fails."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def quiet_libraries() -> None:
@@ -86,6 +109,7 @@ def quiet_libraries() -> None:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "modelkeep",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

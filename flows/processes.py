@@ -95,7 +95,7 @@ def _boot() -> str:
 @cache
 def _namespace() -> str:
     try:
-        return "".join(filter(str.isdigit, os.readlink("/proc/self/ns/pid"))) or "0"
+        return "".join(filter(str.isdigit, str(Path("/proc/self/ns/pid").readlink())))
     except OSError:
         return "0"
 

@@ -77,8 +77,15 @@ class StartingServer:
         elif not _wait_for_start(self.server, limit_seconds):
             if self.was_started:
                 raise _start_failed("The local Prefect server ended while it was starting.", "it ended")
-            return ensure_server()  # It was about to end when it was found.
+            return self._replace()
         return self.address
+
+    def _replace(self) -> ServerAddress:
+        """Another server for one that was about to end when it was found."""
+        address = ensure_server()
+        if _in_use == self.address.api_url:
+            use_server(address)
+        return address
 
 
 # Starting, finding, stopping --------------------------------------------------------------------------------------
@@ -305,8 +312,7 @@ def _start_process(folder: Path) -> LocalServer:
         with _open_log(folder) as log:
             process = subprocess.Popen(
                 # -P: a folder named `flows` where the user happens to be is not ours.
-                [sys.executable, "-P", "-m", __package__ + ".server_process"]
-                + [str(listener.fileno()), str(folder / "prepared.json")],
+                [sys.executable, "-P", "-m", "flows.server_process", str(listener.fileno()), "prepared.json"],
                 env=_server_environment(base),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -453,7 +459,7 @@ def _state_folder(*, create: bool = False) -> Path:
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """One process at a time decides about the server. The kernel frees the lock of a process that is killed."""
-    with open(folder / "lock", "a") as lock:
+    with (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

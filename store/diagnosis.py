@@ -87,7 +87,7 @@ def _document_trials(store: Store, key: str) -> Iterator[Finding]:
         "compare and swap",
         WriteConflict,
         lambda: store.write_document(key, b"4", expected=first.version),
-        unsafe="promotions can be lost, and a worker taken for dead can publish over its successor (If-Match is ignored)",
+        unsafe="promotions get lost, and a worker taken for dead publishes over its successor (If-Match is ignored)",
     )
 
 

@@ -151,7 +151,7 @@ class S3Store(Store):
                 {} if part.size == ref.size else {"CopySourceRange": f"bytes={part.start}-{part.start + part.size - 1}"}
             )
             answer = self.client.upload_part_copy(
-                CopySource=self._address(source), CopySourceIfMatch=head["ETag"], **span, **part.address
+                CopySource=self._address(source), CopySourceIfMatch=head["ETag"], **(part.address | span)
             )
             return _completed(part, answer["CopyPartResult"])
 

@@ -8,8 +8,12 @@ dropout) can be taken out and put back between any two steps, which is what make
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,12 +23,38 @@ if TYPE_CHECKING:
 Features = Mapping[str, "np.ndarray"]
 
 
-def open_engine(model: keras.Model, features: Features, target: np.ndarray) -> Engine:
-    """An engine for a compiled model; `features` and `target` are a few examples that tell shapes and dtypes."""
+@contextmanager
+def open_engine(model: keras.Model, features: Features, target: np.ndarray) -> Iterator[Engine]:
+    """An engine for a freshly built and compiled model; `features` and `target` are a few examples that tell shapes
+    and dtypes.
+
+    Tracing costs a small model more than its training. So an engine that is no longer in use takes over a new model
+    of the same architecture by its initial values, which is what the folds of a cross-validation are.
+    """
     import keras
 
     engines: dict[str, type[Engine]] = {"tensorflow": TensorFlowEngine, "jax": JaxEngine, "torch": TorchEngine}
-    return engines[keras.backend.backend()](model, features, target)
+    architecture = _architecture(model)
+    with _idle_lock:
+        engine = _idle.pop(architecture, None)
+    if engine is None:
+        engine = engines[keras.backend.backend()](model, features, target)
+    else:
+        engine.restart(model)
+    yield engine
+    with _idle_lock:
+        _idle.clear()  # one is enough: what comes next is another fold, or another problem
+        _idle[architecture] = engine
+
+
+_idle: dict[str, Engine] = {}
+_idle_lock = threading.Lock()
+
+
+def _architecture(model: keras.Model) -> str:
+    """Layers, their settings, loss and optimizer, without the numbers that Keras appends to names."""
+    variables = [(str(variable.dtype), tuple(variable.shape)) for variable in model.variables]
+    return re.sub(r'_\d+"', '"', model.to_json()) + json.dumps(model.get_compile_config(), default=str) + str(variables)
 
 
 class Engine(ABC):
@@ -38,7 +68,15 @@ class Engine(ABC):
         model.compute_metrics(None, target[:1], outputs)
         model.optimizer.build(model.trainable_variables)
         model.reset_metrics()
+        self._first_state = self.state()
         self._prepare(features, target)
+
+    def restart(self, model: keras.Model) -> None:
+        """Begin anew with the initial values of another model of the same architecture."""
+        from keras import ops
+
+        fresh = [ops.convert_to_numpy(variable.value) for variable in _unique(model.variables)]
+        self.load_state([*fresh, *self._first_state[len(fresh) :]])
 
     @abstractmethod
     def _prepare(self, features: Features, target: np.ndarray) -> None: ...
@@ -75,8 +113,12 @@ class Engine(ABC):
             variable.assign(value)
 
     def _variables(self) -> list[keras.Variable]:
-        parts = (self.model.variables, self.model.optimizer.variables, self.model.metrics_variables)
-        return list({id(variable): variable for part in parts for variable in part}.values())
+        model = self.model
+        return _unique([*model.variables, *model.optimizer.variables, *model.metrics_variables])
+
+
+def _unique(variables: Iterable[keras.Variable]) -> list[keras.Variable]:
+    return list({id(variable): variable for variable in variables}.values())
 
 
 class TensorFlowEngine(Engine):

@@ -68,7 +68,7 @@ def _judge(
     evaluation = measure(
         problem,
         target=examples.target[rows.test],
-        predictions=_test_predictions(store, fitted),
+        predictions=test_predictions(store, fitted),
         baseline=problem.objective.baseline(examples.target[rows.train], len(rows.test)),
         frame=examples.frame.iloc[rows.test].reset_index(drop=True),
         champion=compared.predictions,
@@ -95,11 +95,12 @@ def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion
             f"The champion, version {compared.number}, could not be asked for predictions ({compared.fault}); "
             "choose a champion with `modelkeep promote` or `modelkeep rollback`.",
         )
+    failed = "; ".join(verdict.reason for _, verdict in verdicts if not verdict.passed)
     return {
         "acceptance": [{"criterion": text, "passed": verdict.passed, "reason": verdict.reason} for text, verdict in verdicts],
         "accepted": accepted,
         "promote": accepted and decision.promote,
-        "reason": decision.reason,
+        "reason": decision.reason if accepted else f"It is not accepted: {failed}.",
     }
 
 
@@ -132,7 +133,8 @@ def _predict_with_champion(
         return _Champion(champion.number, fault=str(fault).splitlines()[0])
 
 
-def _test_predictions(store: Store, fitted: StepRecord) -> pd.DataFrame:
+def test_predictions(store: Store, fitted: StepRecord) -> pd.DataFrame:
+    """What the model predicts for the test rows, in their order: the objective's columns only."""
     return _predictions(store, fitted, "test").drop(columns="target")
 
 

@@ -72,6 +72,7 @@ def evaluate(
                             gap_significant, against_champion: {gain, interval, harmed} | null}}}
         cross_validation   {metric, values, mean, sd} or null
         worst              [{row, target, prediction, error, frame: {column: value}}], the worst first
+        error              what the `error` of the worst examples measures, in words
 
     Beside a number `x` stands `x_text`, as a reader wants it. An interval is two numbers, or null where the metric
     is undefined in most resamples. `gap` is by how much the
@@ -120,6 +121,7 @@ def evaluate(
         "slices": by_slice,
         "cross_validation": _cross_validation(objective, main, folds),
         "worst": _worst(objective, target, predictions, frame, np.arange(len(target)) if rows is None else rows),
+        "error": objective.error_name,
     }
 
 
@@ -281,11 +283,7 @@ def _describe_metric(objective: Objective, metric: Metric, measured: _Measured) 
         described[label] = _plain(measured.values.get((metric.name, name)))
         described[f"{label}_text"] = objective.describe(described[label], metric)
     interval = measured.interval((metric.name, "model"))
-    return described | {"interval": interval, "interval_text": _interval_text(objective, metric, interval)}
-
-
-def _interval_text(objective: Objective, metric: Metric, interval: list[float] | None) -> str:
-    return "undefined" if interval is None else " to ".join(objective.describe(end, metric) for end in interval)
+    return described | {"interval": interval, "interval_text": objective.describe_range(interval, metric)}
 
 
 def _compare(objective: Objective, main: Metric, measured: _Measured, other: str) -> dict[str, Any]:
@@ -293,8 +291,8 @@ def _compare(objective: Objective, main: Metric, measured: _Measured, other: str
     interval = _middle(samples)
     direction = "better" if gain >= 0 else "worse"
     text = (
-        f"its {main.title.lower()} is {direction} by {objective.describe(abs(gain), main)} "
-        f"(95 % interval of the gain {_interval_text(objective, main, interval)})"
+        f"its {main.title[0].lower()}{main.title[1:]} is {direction} by {objective.describe_difference(abs(gain), main)} "
+        f"(95 % interval of the gain {objective.describe_range(interval, main)})"
     )
     return {"metric": main.name, "gain": gain, "interval": interval, "text": text}
 
@@ -312,7 +310,7 @@ def _compare_with_champion(
     ]
     return _compare(objective, main, measured, "champion") | {
         "margin": margin,
-        "margin_text": objective.describe(margin, main),
+        "margin_text": objective.describe_difference(margin, main),
         "harmed_slices": harmed,
     }
 
@@ -379,7 +377,7 @@ def _describe_slices(
             "value": value,
             "value_text": objective.describe(value, main),
             "interval": interval,
-            "interval_text": _interval_text(objective, main, interval),
+            "interval_text": objective.describe_range(interval, main),
             "gap": gap and _plain(gap.value),
             "gap_interval": gap and gap.interval,
             "gap_significant": bool(gap and gap.significant and not small),

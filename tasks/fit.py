@@ -11,7 +11,8 @@ import io
 import logging
 import resource
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,12 @@ from problems.outline.catalogue import load_problem
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
-from tasks.engines import Engine, device_name, open_engine, weights_digest
+from tasks.engines import device_name, open_engine, weights_digest
 from tasks.examples import load_examples
 from tasks.prepare import load_rows
-from tasks.progress import Progress, open_progress
+from tasks.progress import Progress, describe, open_progress
 from tasks.steps import Products, Run, digests, do_once, package_versions
-from tasks.training import Pace, Position, Training, predict
+from tasks.training import Pace, Position, Training
 
 if TYPE_CHECKING:
     import keras
@@ -82,18 +83,20 @@ def _train(
     store = run.open_store()
     examples, rows = load_examples(store, ingested), load_rows(store, prepared)
     train_rows, watched_rows = rows.folds[fold - 1] if fold else (rows.train, rows.validation)
-    training = _open_training(problem, run, examples, train_rows, watched_rows)
-    resumed = _resume(training, store, lease)
+    predicted = {"held_out": watched_rows} if fold else {"validation": rows.validation, "test": rows.test}
     title = f"fit {run.problem}" + (f", fold {fold} of {len(rows.folds)}" if fold else "")
-    with open_progress(title) as progress:
-        training.run(_after_block(training, lease, progress, Pace(run.checkpoint_seconds)))
-    predicted = watched_rows if fold else {"validation": rows.validation, "test": rows.test}
-    return _keep(problem, training, lease, predicted, resumed)
+    with _open_training(problem, run, examples, train_rows, watched_rows) as training:
+        resumed = _resume(training, store, lease)
+        with open_progress(title) as progress:
+            training.run(_after_block(training, lease, progress, Pace(run.checkpoint_seconds)))
+        logger.info("%-9s %s", "fit" if fold is None else f"fold {fold}", describe(training))
+        return _keep(problem, training, lease, predicted, resumed)
 
 
+@contextmanager
 def _open_training(
     problem: Problem, run: Run, examples: Examples, train_rows: np.ndarray, watched_rows: np.ndarray
-) -> Training:
+) -> Iterator[Training]:
     import keras
 
     # Seeds Python, numpy and the backend: initial weights and the seeds of dropout follow from it.
@@ -103,8 +106,8 @@ def _open_training(
     problem.objective.compile(model, hyperparameters)
     first = train_rows[:1]
     features = {name: array[first] for name, array in examples.features.items()}
-    engine = open_engine(model, features, problem.objective.training_target(examples.target[first]))
-    return Training(engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed)
+    with open_engine(model, features, problem.objective.training_target(examples.target[first])) as engine:
+        yield Training(engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed)
 
 
 # --- checkpoints ---------------------------------------------------------------------------------------------------
@@ -170,19 +173,15 @@ def _read_states(store: Store, ref: ArtifactRef) -> dict[str, list[np.ndarray]]:
 
 
 def _keep(
-    problem: Problem,
-    training: Training,
-    lease: Lease,
-    predicted: np.ndarray | Mapping[str, np.ndarray],
-    resumed: int,
+    problem: Problem, training: Training, lease: Lease, parts: Mapping[str, np.ndarray], resumed: int
 ) -> Products:
-    parts = predicted if isinstance(predicted, Mapping) else {"held_out": predicted}
+    """Predictions for the rows of each part; and the model, if one of them is the test part."""
     outputs = {part: training.predict(rows) for part, rows in parts.items() if len(rows)}
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
         path = Path(folder, "predictions.parquet")
         _predictions(problem, training.examples, parts, outputs).to_parquet(path, index=False)
         artifacts = {"predictions": lease.put_file(path.name, path, kind="parquet")}
-        if isinstance(predicted, Mapping):
+        if "test" in parts:
             path = Path(folder, "model.keras")
             training.engine.model.save(path)
             _check_reloaded(path, training, parts["test"], outputs["test"])

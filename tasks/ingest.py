@@ -61,7 +61,8 @@ def ingest(run: Run) -> StepRecord:
     """Raw files → examples in the store. Raises SourceUnavailable, BadInput."""
     problem = load_problem(run.problem)
     store = run.open_store()
-    files = [fetch(source, store, run) for source in problem.sources]
+    wanted = Wanted(run.problem, run.mirror, run.data, run.full)
+    files = [fetch(source, store, wanted) for source in problem.sources]
     return do_once(
         run,
         "ingest",
@@ -74,13 +75,22 @@ def ingest(run: Run) -> StepRecord:
 
 def _read_examples(problem: Problem, files: list[RawFile], run: Run, store: Store, lease: Lease) -> Products:
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
-        paths = {file.source: _under_its_own_name(store.local_path(file.ref), file.ref, folder) for file in files}
-        examples = problem.read(Files(paths))
+        examples = problem.read(_local_files(files, store, folder))
     if run.sample and run.sample < len(examples):
         examples = _sample(examples, run.sample)
     artifacts = save_examples(examples, lease)
     logger.info("ingest    %d examples from %s", len(examples), ", ".join(file.origin for file in files))
     return Products(artifacts, {"num_examples": len(examples), "sources": [file.to_dict() for file in files]})
+
+
+def read_sources(problem: Problem, store: Store, mirror: str, data: str, folder: str) -> Examples:
+    """All examples of a problem, outside a run. Raises SourceUnavailable, BadInput."""
+    wanted = Wanted(problem.name, mirror, data, full=False)
+    return problem.read(_local_files([fetch(source, store, wanted) for source in problem.sources], store, folder))
+
+
+def _local_files(files: list[RawFile], store: Store, folder: str) -> Files:
+    return Files({file.source: _under_its_own_name(store.local_path(file.ref), file.ref, folder) for file in files})
 
 
 def _under_its_own_name(path: Path, ref: ArtifactRef, folder: str) -> Path:
@@ -104,6 +114,16 @@ def _sample(examples: Examples, num_examples: int) -> Examples:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """For which problem, from which mirror ("" for none), in place of which own file, and whether all of it."""
+
+    problem: str
+    mirror: str
+    data: str
+    full: bool
+
+
+@dataclass(frozen=True)
 class _Found:
     path: Path
     origin: str
@@ -112,13 +132,13 @@ class _Found:
     differs: str = ""
 
 
-def fetch(source: Source, store: Store, run: Run) -> RawFile:
+def fetch(source: Source, store: Store, wanted: Wanted) -> RawFile:
     """The raw file in the store, copied there from the first place that has it whole.
 
     Raises SourceUnavailable listing every place that was tried and why it did not serve.
     """
-    if run.data:
-        return _own_file(source, store, run.data)
+    if wanted.data:
+        return _own_file(source, store, wanted.data)
     known = store.find(f"sources/{source.sha256}/{source.name}", kind="raw")
     if known:
         return RawFile(source.name, known, "store", "", source.licence)
@@ -126,7 +146,7 @@ def fetch(source: Source, store: Store, run: Run) -> RawFile:
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
         for look in (_in_mirror, _in_package, _at_url):
             try:
-                found = look(source, run, Path(folder))
+                found = look(source, wanted, Path(folder))
             except _NotThere as reason:
                 tried.append(str(reason))
                 continue
@@ -135,7 +155,7 @@ def fetch(source: Source, store: Store, run: Run) -> RawFile:
             ref = store.put_file(f"sources/{found.sha256}/{found.name}", found.path, kind="raw")
             return RawFile(source.name, ref, found.origin, found.differs, source.licence)
     raise SourceUnavailable(
-        f"The raw file {source.name} of {run.problem} cannot be had from anywhere.",
+        f"The raw file {source.name} of {wanted.problem} cannot be had from anywhere.",
         where="tried in this order:\n            " + "\n            ".join(["store: not there", *tried]),
         expected=f"a file with SHA-256 {source.sha256}",
         next_step=f"put {source.name} into a directory and set MODELKEEP_MIRROR to it, or give your own file with --data",
@@ -163,16 +183,16 @@ def _own_file(source: Source, store: Store, data: str) -> RawFile:
     return RawFile(source.name, ref, f"own file {Path(data).name}", f"the user's own file in place of {source.name}", "")
 
 
-def _in_mirror(source: Source, run: Run, folder: Path) -> _Found:
-    if not run.mirror:
+def _in_mirror(source: Source, wanted: Wanted, folder: Path) -> _Found:
+    if not wanted.mirror:
         raise _NotThere("mirror: none is set (MODELKEEP_MIRROR)")
-    substitute = _substitutes(run.mirror, folder).get(source.name)
+    substitute = _substitutes(wanted.mirror, folder).get(source.name)
     name = substitute["file"] if substitute else source.name
     expected = substitute["sha256"] if substitute else source.sha256
     path = folder / "mirrored" / Path(name).name
     path.parent.mkdir(exist_ok=True)
     try:
-        _copy_from(_join(run.mirror, name), path)
+        _copy_from(_join(wanted.mirror, name), path)
         _verify(path, expected)
     except _NotThere as reason:
         raise _NotThere(f"mirror: {reason}") from None
@@ -195,11 +215,11 @@ def _substitutes(mirror: str, folder: Path) -> dict[str, dict[str, str]]:
     return entries
 
 
-def _in_package(source: Source, run: Run, folder: Path) -> _Found:
+def _in_package(source: Source, wanted: Wanted, folder: Path) -> _Found:
     copy = source.package
     if copy is None:
         raise _NotThere("package: none carries it")
-    if run.full and copy.partial:
+    if wanted.full and copy.partial:
         raise _NotThere(f"package {copy.package}: carries only {copy.partial}, and the full data was asked for")
     spec = importlib.util.find_spec(copy.package)
     if spec is None or not spec.origin:
@@ -214,7 +234,7 @@ def _in_package(source: Source, run: Run, folder: Path) -> _Found:
     return _Found(path, f"package {copy.package}", copy.sha256, path.name, copy.partial)
 
 
-def _at_url(source: Source, run: Run, folder: Path) -> _Found:
+def _at_url(source: Source, wanted: Wanted, folder: Path) -> _Found:
     path = folder / source.name
     try:
         _copy_from(source.url, path, limit=source.size)

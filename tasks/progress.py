@@ -27,7 +27,7 @@ class Progress:
 
     def update(self, training: Training) -> None:
         share = _share(training)
-        text = _describe(training)
+        text = describe(training)
         if self._bar:
             self._bar.update(share, text)
         elif self._line.is_due():
@@ -54,7 +54,8 @@ def _share(training: Training) -> float:
     return 1.0 if position.finished else (position.epoch + position.step / training.steps_per_epoch) / epochs
 
 
-def _describe(training: Training) -> str:
+def describe(training: Training) -> str:
+    """The epoch that training is in, and the last value of each curve."""
     position = training.position
     last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in position.history.items())
     return f"epoch {min(position.epoch + 1, training.hyperparameters.epochs)}" + (f", {last}" if last else "")

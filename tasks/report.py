@@ -1,11 +1,192 @@
+"""Report: one page and its pictures for a run, in the store and in the Prefect UI; then the manifest, which closes it."""
+
 from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from tasks.manifest import close_run
 
-@task(name="report", cache_policy=NO_CACHE)
-def report(run, examples, validated, prepared, folds, fitted, evaluated):
-    records={"ingest":examples,"validate":validated,"prepare":prepared,**{f"fold-{i}":f for i,f in enumerate(folds,1)},"fit":fitted,"evaluate":evaluated}
-    page = run.open_store().put_bytes(f"{run.prefix}/report.html", b"x", kind="html")
-    f=evaluated.facts
-    return close_run(run, records, outcome="accepted" if f["accepted"] else "acceptance failed", reason=f["reason"], register=f["accepted"], promote=f["promote"], metrics=f["metrics"], pages={"report.html": page})
+from problems.outline.catalogue import load_problem, read_card
+from problems.outline.problem import Examples, Problem
+from store.artifacts import ArtifactRef, Store
+from store.steps import StepRecord
+from tasks.evaluate import test_predictions
+from tasks.examples import load_examples
+from tasks.manifest import close_run, describe_run
+from tasks.prepare import load_rows
+from tasks.publish import show_evaluation, show_link, show_picture
+from tasks.report_page import Picture, ReportContent, SourceOrigin, figure_png, picture, render_report
+from tasks.steps import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from problems.outline.plots import Plot
+
+_LARGEST_THUMBNAIL = 256
+
+
+@task(name="report", cache_policy=NO_CACHE, task_run_name="report {run.problem}")
+def report(
+    run: Run,
+    examples: StepRecord,
+    validated: StepRecord,
+    prepared: StepRecord,
+    folds: Sequence[StepRecord],
+    fitted: StepRecord,
+    evaluated: StepRecord,
+) -> ArtifactRef:
+    """Write the page, the pictures and the manifest, and show them in the Prefect UI. The manifest's reference."""
+    problem, store = load_problem(run.problem), run.open_store()
+    records = {
+        "ingest": examples,
+        "validate": validated,
+        "prepare": prepared,
+        **{f"fold-{number}": record for number, record in enumerate(folds, start=1)},
+        "fit": fitted,
+        "evaluate": evaluated,
+    }
+    judged = json.loads(store.read_bytes(evaluated.products["evaluation"]))
+    plots = _plots(problem, store, records, folds)
+    pictures = {name: picture(name, plot) for name, plot in plots.items()}
+    content = ReportContent(
+        problem=run.problem,
+        outcome=_outcome(evaluated),
+        decision=evaluated.facts["reason"],
+        card=read_card(run.problem),
+        facts=_facts(examples, prepared, folds, fitted),
+        sources=_origins(examples),
+        validation=json.loads(store.read_bytes(validated.products["validation"])),
+        learning=pictures.pop("learning"),
+        evaluation=judged["evaluation"],
+        pictures=list(pictures.values()),
+        acceptance=judged["acceptance"],
+        manifest=describe_run(run, records),
+        thumbnails=_thumbnails(load_examples(store, examples), judged["evaluation"]["worst"]),
+    )
+    _show(run, content, judged["evaluation"])
+    return close_run(
+        run,
+        records,
+        outcome="accepted" if judged["accepted"] else "acceptance failed",
+        reason=judged["reason"],
+        register=judged["accepted"],
+        promote=judged["promote"],
+        metrics=evaluated.facts["metrics"],
+        pages=_write(run, store, content, plots),
+    )
+
+
+def report_refused_data(run: Run, examples: StepRecord, validated: StepRecord, reason: str) -> ArtifactRef:
+    """The page and the manifest of a run whose data did not pass: there is no model to tell of."""
+    store = run.open_store()
+    records = {"ingest": examples, "validate": validated}
+    content = ReportContent(
+        problem=run.problem,
+        outcome="refused",
+        decision=reason,
+        card=read_card(run.problem),
+        facts={"examples": examples.facts["num_examples"]},
+        sources=_origins(examples),
+        validation=json.loads(store.read_bytes(validated.products["validation"])),
+        manifest=describe_run(run, records),
+    )
+    return close_run(
+        run, records, outcome="validation failed", reason=reason, pages=_write(run, store, content, plots={})
+    )
+
+
+def _plots(
+    problem: Problem, store: Store, records: Mapping[str, StepRecord], folds: Sequence[StepRecord]
+) -> dict[str, Plot]:
+    from problems.outline.plots import learning_curves
+
+    examples, rows = load_examples(store, records["ingest"]), load_rows(store, records["prepare"])
+    figures = problem.objective.figures(
+        examples.target[rows.test],
+        test_predictions(store, records["fit"]),
+        examples.frame.iloc[rows.test].reset_index(drop=True),
+        problem.objective.baseline(examples.target[rows.train], len(rows.test)),
+    )
+    curves = learning_curves(records["fit"].facts["history"], [fold.facts["history"] for fold in folds])
+    return {"learning": curves, **figures}
+
+
+def _write(run: Run, store: Store, content: ReportContent, plots: Mapping[str, Plot]) -> dict[str, ArtifactRef]:
+    """The page, and each picture as SVG and PNG, in the run's prefix."""
+    written = {}
+    shown: list[Picture] = [*content.pictures, *([content.learning] if content.learning else [])]
+    for one in shown:
+        name = f"plots/{one.name}"
+        written[f"{name}.svg"] = store.put_bytes(f"{run.prefix}/{name}.svg", one.svg.encode(), kind="svg")
+        png = figure_png(plots[one.name].figure)
+        written[f"{name}.png"] = store.put_bytes(f"{run.prefix}/{name}.png", png, kind="png")
+    page = render_report(content).encode()
+    written["report.html"] = store.put_bytes(f"{run.prefix}/report.html", page, kind="html")
+    show_link(run, "report", f"{run.store.rstrip('/')}/{run.prefix}/report.html", "The report")
+    return written
+
+
+def _show(run: Run, content: ReportContent, evaluation: Mapping[str, Any]) -> None:
+    show_evaluation(run, evaluation, content.decision)
+    if content.learning:
+        show_picture(run, "learning-curves", content.learning.svg, content.learning.alt)
+
+
+def _outcome(evaluated: StepRecord) -> Literal["promoted", "kept", "refused"]:
+    if not evaluated.facts["accepted"]:
+        return "refused"
+    return "promoted" if evaluated.facts["promote"] else "kept"
+
+
+def _origins(examples: StepRecord) -> list[SourceOrigin]:
+    return [
+        SourceOrigin(
+            name=source["source"],
+            origin=source["origin"],
+            sha256=source["ref"]["sha256"],
+            size=source["ref"]["size"],
+            licence=source["licence"],
+            differs=source["differs"],
+        )
+        for source in examples.facts["sources"]
+    ]
+
+
+def _facts(
+    examples: StepRecord, prepared: StepRecord, folds: Sequence[StepRecord], fitted: StepRecord
+) -> dict[str, Any]:
+    parts = {f"{part} rows": prepared.facts[part] for part in ("train", "validation", "test") if prepared.facts[part]}
+    return {
+        "examples": examples.facts["num_examples"],
+        **parts,
+        "parameters of the model": fitted.facts["num_parameters"],
+        "epochs": fitted.facts["num_epochs"],
+        "seconds of training": round(sum(record.facts["seconds"] for record in (*folds, fitted)), 1),
+        "device": fitted.facts["device"],
+        "peak memory, MB": round(fitted.facts["peak_memory_bytes"] / 1e6),
+    }
+
+
+def _thumbnails(examples: Examples, worst: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """The pictures of the worst examples as data URIs; nothing where examples are not pictures."""
+    for array in examples.features.values():
+        if array.dtype == "uint8" and array.ndim == 4 and array.shape[-1] in (1, 3):
+            return {int(entry["row"]): _data_uri(array[entry["row"]]) for entry in worst}
+    return {}
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    """uint8 (height, width, 1 or 3) as a PNG no larger than a thumbnail."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image.thumbnail((_LARGEST_THUMBNAIL, _LARGEST_THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -102,7 +102,7 @@ def render_report(content: ReportContent) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"inline": _inline, "value": _value, "bytes": _bytes, "words": _words}
+    environment.filters |= {"inline": _inline, "value": _value, "bytes": _bytes, "words": _words, "sentence": _sentence}
     return environment.get_template("report.html.j2").render(
         content=content,
         evaluation=content.evaluation,
@@ -185,6 +185,10 @@ def _bytes(size: int) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

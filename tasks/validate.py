@@ -11,8 +11,8 @@ from problems.outline.catalogue import load_problem
 from problems.outline.problem import Problem
 from store.artifacts import ArtifactRef
 from store.steps import Lease, StepRecord
-from tasks.manifest import close_run
 from tasks.publish import show_validation
+from tasks.report import report_refused_data
 from tasks.steps import Products, Run, digests, do_once
 
 logger = logging.getLogger("modelkeep")
@@ -35,7 +35,7 @@ def validate(run: Run, examples: StepRecord) -> StepRecord:
     result = ValidationResult.from_json(store.read_bytes(record.products["validation"]).decode())
     show_validation(run, result)
     if not result.success:
-        close_run(run, {"ingest": examples, "validate": record}, outcome="validation failed", reason=_reason(result))
+        report_refused_data(run, examples, record, _reason(result))
     require(result)
     return record
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pandas as pd
-from great_expectations.execution_engine.pandas_execution_engine import (
-    PandasExecutionEngine,
-)
+from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
 from great_expectations.expectations.expectation import (
     ColumnAggregateExpectation,
     ColumnMapExpectation,
@@ -39,28 +37,18 @@ class _FirstOfItsValue(ColumnMapMetricProvider):
     condition_value_keys = ()
 
     @column_condition_partial(engine=PandasExecutionEngine)
-    def _pandas(cls, column: pd.Series[Any], **kwargs: Any) -> pd.Series[bool]:
+    def _pandas(cls, column: pd.Series[Any], **_arguments: Any) -> pd.Series[bool]:
         return ~column.duplicated()
 
 
 class _OnePartnerPerValue(ColumnPairMapMetricProvider):
     condition_metric_name = "column_pair_values.one_partner_per_value"
-    condition_domain_keys = (
-        "batch_id",
-        "table",
-        "column_A",
-        "column_B",
-        "row_condition",
-        "ignore_row_if",
-    )
+    condition_domain_keys = ("batch_id", "table", "column_A", "column_B", "row_condition", "ignore_row_if")
     condition_value_keys = ()
 
     @column_pair_condition_partial(engine=PandasExecutionEngine)
-    def _pandas(cls, column_A: pd.Series[Any], column_B: pd.Series[Any], **kwargs: Any) -> pd.Series[bool]:
-        pairs = pd.DataFrame(
-            {"value": column_A.to_numpy(), "partner": column_B.to_numpy()},
-            index=column_A.index,
-        )
+    def _pandas(cls, column_A: pd.Series[Any], column_B: pd.Series[Any], **_arguments: Any) -> pd.Series[bool]:
+        pairs = pd.DataFrame({"value": column_A.to_numpy(), "partner": column_B.to_numpy()}, index=column_A.index)
         repeated = pairs["value"].duplicated(keep=False)
         num_partners = pairs[repeated].groupby("value")["partner"].transform("nunique")
         return num_partners.reindex(pairs.index, fill_value=1) <= 1
@@ -89,12 +77,7 @@ class ExpectPartsToBeDisjoint(ColumnPairMapExpectation):
     column_B: str = "part"
     ignore_row_if: str = "either_value_is_missing"
     map_metric: ClassVar[str] = "column_pair_values.one_partner_per_value"
-    success_keys: ClassVar[tuple[str, ...]] = (
-        "column_A",
-        "column_B",
-        "ignore_row_if",
-        "mostly",
-    )
+    success_keys: ClassVar[tuple[str, ...]] = ("column_A", "column_B", "ignore_row_if", "mostly")
     args_keys: ClassVar[tuple[str, ...]] = ("column_A", "column_B")
 
 
@@ -105,12 +88,7 @@ class ExpectOneLabelPerExample(ColumnPairMapExpectation):
     column_B: str = "label"
     ignore_row_if: str = "either_value_is_missing"
     map_metric: ClassVar[str] = "column_pair_values.one_partner_per_value"
-    success_keys: ClassVar[tuple[str, ...]] = (
-        "column_A",
-        "column_B",
-        "ignore_row_if",
-        "mostly",
-    )
+    success_keys: ClassVar[tuple[str, ...]] = ("column_A", "column_B", "ignore_row_if", "mostly")
     args_keys: ClassVar[tuple[str, ...]] = ("column_A", "column_B")
 
 
@@ -126,22 +104,12 @@ class ExpectClassShareToBeBetween(ColumnAggregateExpectation):
     max_value: float = 1.0
     metric_dependencies: ClassVar[tuple[str, ...]] = ("column.value_counts",)
     success_keys: ClassVar[tuple[str, ...]] = ("classes", "min_value", "max_value")
-    args_keys: ClassVar[tuple[str, ...]] = (
-        "column",
-        "classes",
-        "min_value",
-        "max_value",
-    )
+    args_keys: ClassVar[tuple[str, ...]] = ("column", "classes", "min_value", "max_value")
 
-    def _validate(
-        self,
-        metrics: dict[str, Any],
-        runtime_configuration: dict[str, Any] | None = None,
-        execution_engine: Any = None,
-    ) -> dict[str, Any]:
+    def _validate(self, metrics: dict[str, Any], *_: Any, **_arguments: Any) -> dict[str, Any]:
         counts = metrics["column.value_counts"]
         total = max(int(counts.sum()), 1)
-        shares = {wanted: 0.0 for wanted in self.classes} | {found: int(n) / total for found, n in counts.items()}
+        shares = dict.fromkeys(self.classes, 0.0) | {found: int(n) / total for found, n in counts.items()}
         outside = {
             str(name): round(share, 6)
             for name, share in shares.items()

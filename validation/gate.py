@@ -66,6 +66,11 @@ class Check:
         return self.column or subject(self.kwargs)
 
     @property
+    def lacks_column(self) -> bool:
+        """Whether it failed because a column is not there: then all rules of the column fail, and one says it all."""
+        return self.error is not None and self.error.startswith("column '")
+
+    @property
     def blocks(self) -> bool:
         """Whether this check alone stops the data: it failed and is critical."""
         return not self.success and self.severity == "critical"
@@ -98,12 +103,7 @@ class ValidationResult:
     def from_json(cls, text: str) -> ValidationResult:
         fields = json.loads(text)
         checks = (
-            Check(
-                **{
-                    **check,
-                    "examples": tuple(Example(**example) for example in check["examples"]),
-                }
-            )
+            Check(**{**check, "examples": tuple(Example(**example) for example in check["examples"])})
             for check in fields["checks"]
         )
         return cls(**{**fields, "checks": tuple(checks)})
@@ -156,8 +156,8 @@ def require(result: ValidationResult) -> None:
 
 
 def _sentence(check: Check, rows: int) -> str:
-    if check.error and check.error.startswith("column '"):
-        return check.error  # said once, however many rules the column has
+    if check.error and check.lacks_column:
+        return check.error
     rule = f"{check.subject} (expected {check.rule}): "
     if check.error:
         return rule + check.error
@@ -183,13 +183,7 @@ def _structural_checks(frame: pd.DataFrame) -> tuple[Check, ...]:
     twins = sorted(name for name in names if folded.count(name.casefold()) > 1)
     if twins:
         error = f"these are more than one column, or differ only in case: {', '.join(map(repr, twins))}"
-        return (
-            _failed_check(
-                "names of columns that can be told apart",
-                "table_columns_distinct",
-                error,
-            ),
-        )
+        return (_failed_check("names of columns that can be told apart", "table_columns_distinct", error),)
     if len(frame) == 0:
         return (_failed_check("at least one row", "table_not_empty", "there are no rows"),)
     return ()
@@ -197,13 +191,7 @@ def _structural_checks(frame: pd.DataFrame) -> tuple[Check, ...]:
 
 def _failed_check(rule: str, expectation: str, error: str) -> Check:
     return Check(
-        column=None,
-        rule=rule,
-        expectation=expectation,
-        kwargs={},
-        severity="critical",
-        success=False,
-        error=error,
+        column=None, rule=rule, expectation=expectation, kwargs={}, severity="critical", success=False, error=error
     )
 
 
@@ -211,12 +199,7 @@ def _run(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> Iterable[C
     """One quick pass over all expectations, and one for details of those that failed or tolerate some rows."""
     batch = _batch(frame)
     numbered = [
-        expectation.copy(
-            update={
-                "id": None,
-                "meta": {**(expectation.meta or {}), POSITION: position},
-            }
-        )
+        expectation.copy(update={"id": None, "meta": {**(expectation.meta or {}), POSITION: position}})
         for position, expectation in enumerate(expectations)
     ]
     verdicts = _results(batch, numbered, "BOOLEAN_ONLY")
@@ -257,12 +240,7 @@ def _results(batch: Batch, expectations: list[Expectation], result_format: Any) 
     return {verdict["expectation_config"]["meta"][POSITION]: verdict for verdict in verdicts}
 
 
-def _check(
-    verdict: dict[str, Any],
-    expectation: Expectation,
-    frame: pd.DataFrame,
-    spare: list[str],
-) -> Check:
+def _check(verdict: dict[str, Any], expectation: Expectation, frame: pd.DataFrame, spare: list[str]) -> Check:
     """`spare` are the columns that no expectation names: one of them may be a missing one under a new name."""
     config, found = verdict["expectation_config"], verdict["result"]
     kwargs = _kwargs(config, expectation)
@@ -299,12 +277,7 @@ def _is_about_rows(expectation: Expectation) -> bool:
     from great_expectations.expectations import expectation as kinds
 
     return isinstance(
-        expectation,
-        (
-            kinds.ColumnMapExpectation,
-            kinds.ColumnPairMapExpectation,
-            kinds.MulticolumnMapExpectation,
-        ),
+        expectation, (kinds.ColumnMapExpectation, kinds.ColumnPairMapExpectation, kinds.MulticolumnMapExpectation)
     )
 
 

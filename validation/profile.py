@@ -64,10 +64,10 @@ def draft_source(frame: pd.DataFrame, problem: str, *, target: str | None = None
     kinds = {draft.kind for _, drafts in sections for draft in drafts}
     lines = [
         'def expectations() -> "list[Expectation]":',
-        f'    """What the data of {_plain(problem)} must look like. Drafted from {len(frame):,} rows; read and correct it.',
+        f'    """What the data of {_plain(problem)} must look like: a draft from {len(frame):,} rows, to be corrected.',
         "",
-        f"    Ranges are widened by {RANGE_MARGIN:.0%} of what was seen on each side, spreads by a factor of {SPREAD_FACTOR},",
-        f"    shares of missing values by {NULL_MARGIN:.0%}.",
+        f"    Ranges are wider than what was seen by {RANGE_MARGIN:.0%} of it on each side, spreads by a factor of",
+        f"    {SPREAD_FACTOR}, and shares of missing values by {NULL_MARGIN:.0%}.",
         '    """',
         "    from great_expectations import expectations as gxe",
         *(["", "    from validation import expectations as own"] if kinds & OWN else []),
@@ -76,7 +76,7 @@ def draft_source(frame: pd.DataFrame, problem: str, *, target: str | None = None
     ]
     for heading, drafts in sections:
         lines.append(f"        # {heading}")
-        lines += [line for draft in drafts for line in _source_lines(draft)]
+        lines += [_source_line(draft) for draft in drafts]
     return "\n".join([*lines, "    ]", ""])
 
 
@@ -91,6 +91,7 @@ def _summarise_column(column: pd.Series[Any]) -> dict[str, Any]:
     from pandas.api import types
 
     counts = column.value_counts()
+    counts = counts[counts > 0]  # a category may be declared and not be there
     numeric = types.is_numeric_dtype(column) and not types.is_bool_dtype(column) and column.notna().any()
     statistics = {name: getattr(column, name)() if numeric else None for name in ("min", "median", "mean", "max")}
     return {
@@ -114,10 +115,7 @@ def _drafts(frame: pd.DataFrame, target: str | None) -> Iterator[tuple[str, list
     for name in frame.columns:
         column = frame[name]
         drafts = [Draft("ExpectColumnTypeToBe", {"column": name, "type_": str(column.dtype)})]
-        drafts += [
-            *_null_drafts(column),
-            *_value_drafts(column, is_target=name in targets),
-        ]
+        drafts += [*_null_drafts(column), *_value_drafts(column, is_target=name in targets)]
         yield f"{_plain(name)}: {_seen(column)}", drafts
 
 
@@ -140,10 +138,9 @@ def _require_draftable(frame: pd.DataFrame, target: str | None) -> None:
 def _table_drafts(frame: pd.DataFrame) -> Iterator[Draft]:
     fewest = max(1, math.floor(len(frame) * ROW_COUNT_SHARE))
     yield Draft("ExpectTableRowCountToBeBetween", {"min_value": fewest})
+    kind, kwargs, copies = COMPOUND, {"column_list": list(frame.columns)}, frame.duplicated(keep=False)
     if "digest" in frame.columns:
-        kind, kwargs, copies = "ExpectNoDuplicateExamples", {"column": "digest"}, frame["digest"].duplicated()
-    else:
-        kind, kwargs, copies = COMPOUND, {"column_list": list(frame.columns)}, frame.duplicated(keep=False)
+        kind, kwargs, copies = "ExpectNoDuplicateExamples", {}, frame["digest"].duplicated()
     share = float(copies.mean())
     if share <= DUPLICATES_TOLERATED and (kind != COMPOUND or len(frame.columns) > 1):
         yield Draft(kind, {**kwargs, **_mostly(1 - 2 * share)}, f"{share:.3%} were copies" if share else "")
@@ -194,16 +191,9 @@ def _category_drafts(values: pd.Series[Any], is_target: bool) -> Iterator[Draft]
     if not is_target:
         yield Draft("ExpectColumnValuesToBeInSet", {"column": values.name, "value_set": names})
         return
-    bounds = {
-        "min_value": _outward(shares.min() / 2, down=True),
-        "max_value": _outward(min(1, shares.max() * 2)),
-    }
+    bounds = {"min_value": _outward(shares.min() / 2, down=True), "max_value": _outward(min(1, shares.max() * 2))}
     seen = f"shares from {shares.min():.3g} to {shares.max():.3g}"
-    yield Draft(
-        "ExpectClassShareToBeBetween",
-        {"column": values.name, "classes": names, **bounds},
-        seen,
-    )
+    yield Draft("ExpectClassShareToBeBetween", {"column": values.name, "classes": names, **bounds}, seen)
 
 
 def _number_drafts(values: pd.Series[Any]) -> Iterator[Draft]:
@@ -221,11 +211,7 @@ def _number_drafts(values: pd.Series[Any]) -> Iterator[Draft]:
             "min_value": _outward(spread / SPREAD_FACTOR, down=True),
             "max_value": _outward(spread * SPREAD_FACTOR),
         }
-        yield Draft(
-            "ExpectColumnStdevToBeBetween",
-            {"column": values.name, **limits},
-            "a change of units shows here:",
-        )
+        yield Draft("ExpectColumnStdevToBeBetween", {"column": values.name, **limits}, "a change of units shows here")
 
 
 def _bounds(low: float, high: float) -> dict[str, float]:
@@ -262,10 +248,7 @@ def _mostly(share: float) -> dict[str, float]:
 
 def _seen(column: pd.Series[Any]) -> str:
     summary = _summarise_column(column)
-    parts = [
-        f"{summary['missing']:,} of {len(column):,} missing",
-        f"{summary['distinct']:,} distinct",
-    ]
+    parts = [f"{summary['missing']:,} of {len(column):,} missing", f"{summary['distinct']:,} distinct"]
     if summary["min"] is not None:
         parts.append("{min:.6g} to {max:.6g}, median {median:.6g}, mean {mean:.6g}".format(**summary))
     return ", ".join(parts)
@@ -276,11 +259,10 @@ def _plain(text: str) -> str:
     return "".join(char if char.isprintable() and char not in "\"'\\" else "?" for char in str(text))
 
 
-def _source_lines(draft: Draft) -> Iterator[str]:
+def _source_line(draft: Draft) -> str:
     arguments = ", ".join(f"{name}={_literal(value)}" for name, value in draft.kwargs.items())
-    if draft.seen:
-        yield f"        # {draft.seen}"
-    yield f"        {'own' if draft.kind in OWN else 'gxe'}.{draft.kind}({arguments}),"
+    note = f"  # {draft.seen}" if draft.seen else ""
+    return f"        {'own' if draft.kind in OWN else 'gxe'}.{draft.kind}({arguments}),{note}"
 
 
 def _literal(value: Any) -> str:

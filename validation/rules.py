@@ -66,7 +66,7 @@ def _one_of(key: str, words: str) -> Callable[[Kwargs], str]:
 
 
 def _fixed(words: str) -> Callable[[Kwargs], str]:
-    return lambda kwargs: words
+    return lambda _: words
 
 
 def _from_name(expectation_type: str, kwargs: Kwargs) -> str:
@@ -75,15 +75,7 @@ def _from_name(expectation_type: str, kwargs: Kwargs) -> str:
     return f"{words} ({', '.join(f'{key} {listed(value)}' for key, value in shown.items())})" if shown else words
 
 
-NOT_PART_OF_A_RULE = (
-    "column",
-    "column_A",
-    "column_B",
-    "column_list",
-    "batch_id",
-    "mostly",
-    "row_condition",
-)
+NOT_PART_OF_A_RULE = ("column", "column_A", "column_B", "column_list", "batch_id", "mostly", "row_condition")
 
 RULES: dict[str, Callable[[Kwargs], str]] = {
     "expect_column_to_exist": _fixed("present"),
@@ -125,7 +117,7 @@ RULES: dict[str, Callable[[Kwargs], str]] = {
     "expect_table_columns_to_match_set": lambda kwargs: (
         f"{'exactly' if kwargs.get('exact_match', True) else 'at least'} the columns {listed(kwargs.get('column_set'))}"
     ),
-    "expect_table_columns_to_match_ordered_list": lambda kwargs: "these columns in this order",
+    "expect_table_columns_to_match_ordered_list": _fixed("these columns in this order"),
     "expect_no_duplicate_examples": _fixed("no example twice"),
     "expect_class_share_to_be_between": lambda kwargs: (
         f"the classes {listed(kwargs.get('classes'))}, each a share {_interval(kwargs)} of the rows"

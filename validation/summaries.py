@@ -104,10 +104,7 @@ def _sequence_digests(values: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any
     last = len(offsets) - 1
     start = 0
     while start < last:
-        stop = max(
-            start + 1,
-            int(np.searchsorted(offsets, offsets[start] + CHUNK_VALUES, side="right")) - 1,
-        )
+        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + CHUNK_VALUES, side="right")) - 1)
         numbers = np.ascontiguousarray(values[offsets[start] : offsets[stop]], dtype="<i8").data.cast("B")
         ends = ((offsets[start : stop + 1] - offsets[start]) * 8).tolist()
         digests += [blake2b(numbers[low:high], digest_size=DIGEST_BYTES).hexdigest() for low, high in pairwise(ends)]

@@ -36,12 +36,14 @@ class TargetInvalid(ModelkeepError):
 class Objective(ABC):
     """How a kind of problem is trained, predicted, measured and shown.
 
+    `error_name`   what `row_errors` measures, in words
     `main_metric`  the metric that decides: against the baseline, against the champion, and in slices
     `margin`       the most, in units of the main metric, by which a challenger may be worse than the champion;
                    None means half the width of the interval of the champion's own score
     """
 
     kind: ClassVar[str]
+    error_name: ClassVar[str]
     main_metric: str
     margin: float | None
 
@@ -66,9 +68,23 @@ class Objective(ABC):
             return "undefined"
         if metric.is_share:
             return f"{value * 100:.1f} %"
-        digits = 3 if not metric.unit else 2
+        digits = 2 if metric.unit else 3
         text = f"{value:.{digits}f}" if 0.1 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
         return f"{text} {metric.unit}".rstrip()
+
+    def describe_range(self, ends: Sequence[float] | None, metric: Metric) -> str:
+        """Both ends to two digits of the distance between them: "1.76 to 2.45 k$"."""
+        if ends is None:
+            return "undefined"
+        low, high = (end * (100 if metric.is_share else 1) for end in ends)
+        digits = 1 - math.floor(math.log10(high - low)) if high > low else 3
+        texts = [f"{end:.{min(max(digits, 0), 9)}f}" for end in (low, high)]
+        return f"{texts[0]} to {texts[1]} {'%' if metric.is_share else metric.unit}".rstrip()
+
+    def describe_difference(self, value: float, metric: Metric) -> str:
+        """As `describe`, but a difference of shares is in percentage points."""
+        text = self.describe(value, metric)
+        return text.removesuffix("%") + "percentage points" if metric.is_share else text
 
     @abstractmethod
     def loss(self) -> keras.losses.Loss: ...
@@ -117,6 +133,7 @@ class Regression(Objective):
     """One number per example, in `unit`. Column: prediction (float32)."""
 
     kind: ClassVar[str] = "regression"
+    error_name: ClassVar[str] = "absolute error"
     unit: str = ""
     main_metric: str = "mae"
     margin: float | None = None
@@ -182,6 +199,7 @@ class Binary(Objective):
     """Yes or no; the target is 1 for `positive`. Columns: probability (float32) and predicted (its name)."""
 
     kind: ClassVar[str] = "binary"
+    error_name: ClassVar[str] = "one minus the probability that was given to the truth"
     positive: str = "yes"
     negative: str = "no"
     threshold: float = 0.5
@@ -265,6 +283,7 @@ class Multiclass(Objective):
     """
 
     kind: ClassVar[str] = "multiclass"
+    error_name: ClassVar[str] = "one minus the probability that was given to the truth"
     classes: tuple[str, ...]
     main_metric: str = "accuracy"
     margin: float | None = None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, FIRST, SECOND = "#1f2937", "#6b7280", "#d5d9e0", "#2563eb", "#b45309"
 
-WIDTH_INCHES = 5.0
+WIDTH_INCHES = 4.7
 MOST_POINTS = 1000
 MOST_LISTED_CLASSES = 20
 MOST_COUNTED_CLASSES = 12
@@ -164,7 +164,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) 
         colour = FIRST if row == column else SECOND
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
         if count <= MOST_COUNTED_CLASSES:
-            axes.text(column, row, str(table[row, column]), ha="center", va="center", color=INK, fontsize=8)
+            axes.text(column, row, str(table[row, column]), ha="center", va="center", color=INK, fontsize=9)
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     axes.grid(False)
     if count <= MOST_LISTED_CLASSES:
@@ -199,7 +199,7 @@ def class_scores(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str
     axes.scatter(precision[listed] * 100, places, color=SECOND, s=26, marker="D", label="right (precision)", zorder=2)
     axes.set_yticks(places, [classes[number] for number in listed])
     _label(axes, "%", "class")
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     worst = listed[-1]
     return Plot(
         "Which classes are hard",
@@ -223,7 +223,9 @@ def learning_curves(
     figure, panels = _figure(height=2.3 * len(names) + 0.3, num_panels=len(names))
     for name, axes in zip(names, panels, strict=True):
         _draw_curves(axes, name, history, folds)
-    panels[-1].set_xlabel("epoch", color=INK, fontsize=9)
+    for axes in panels:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[-1].set_xlabel("epoch", color=INK, fontsize=10)
     _legend(panels[0])
     held_out = "val_loss" in history or bool(folds)
     return Plot(
@@ -286,7 +288,7 @@ def _epochs(history: Mapping[str, Sequence[float]]) -> Sequence[float]:
     return history.get("epochs") or range(1, len(history["loss"]) + 1)
 
 
-def _figure(height: float = 3.6, num_panels: int = 0) -> tuple[Figure, Any]:
+def _figure(height: float = 3.5, num_panels: int = 0) -> tuple[Figure, Any]:
     """A figure with one axes, or with a list of `num_panels` of them below each other."""
     from matplotlib.figure import Figure
 
@@ -296,19 +298,19 @@ def _figure(height: float = 3.6, num_panels: int = 0) -> tuple[Figure, Any]:
         axes.set_facecolor("none")
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(MUTED)
-        axes.tick_params(colors=INK, labelsize=8, length=3)
+        axes.tick_params(colors=INK, labelsize=9, length=3)
         axes.grid(color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
     return figure, panels if num_panels else panels[0]
 
 
 def _label(axes: Axes, across: str, up: str) -> None:
-    axes.set_xlabel(across, color=INK, fontsize=9)
-    axes.set_ylabel(up, color=INK, fontsize=9)
+    axes.set_xlabel(across, color=INK, fontsize=10)
+    axes.set_ylabel(up, color=INK, fontsize=10)
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
 def _with_unit(text: str, unit: str) -> str:

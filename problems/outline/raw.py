@@ -104,10 +104,7 @@ def read_csv(
 
 
 def read_npz(
-    path: str | os.PathLike[str],
-    names: Sequence[str] | Mapping[str, str],
-    *,
-    object_arrays: bool = False,
+    path: str | os.PathLike[str], names: Sequence[str] | Mapping[str, str], *, object_arrays: bool = False
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The named arrays of a .npz file. A mapping also gives each the dtype that it must have.
 
@@ -135,11 +132,7 @@ def read_npz(
 
 
 def extract_archive(
-    path: str | os.PathLike[str],
-    into: str | os.PathLike[str],
-    *,
-    max_bytes: int,
-    max_files: int,
+    path: str | os.PathLike[str], into: str | os.PathLike[str], *, max_bytes: int, max_files: int
 ) -> list[Path]:
     """Unpack a zip or tar (plain, gz, bz2, xz) into a new folder; the paths of its files, sorted.
 
@@ -159,10 +152,7 @@ def extract_archive(
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
     try:
-        with (
-            _readable_archive(path, "a whole zip or tar archive"),
-            _entries(path) as entries,
-        ):
+        with _readable_archive(path, "a whole zip or tar archive"), _entries(path) as entries:
             _write_entries(entries, partial, path, max_bytes, max_files)
         partial.chmod(0o755)
         partial.replace(into)
@@ -274,22 +264,14 @@ def _parse(
     import pyarrow as pa
     import pyarrow.csv as arrow_csv
 
-    types = {
-        "int64": pa.int64(),
-        "float64": pa.float64(),
-        "str": pa.string(),
-        "bool": pa.bool_(),
-    }
+    types = {"int64": pa.int64(), "float64": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
     types["date"] = pa.timestamp("us")
     try:
         with path.open("rb") as file:
             return arrow_csv.read_csv(
                 file,
                 arrow_csv.ReadOptions(
-                    column_names=header,
-                    skip_rows_after_names=1,
-                    encoding=encoding,
-                    block_size=BLOCK_BYTES,
+                    column_names=header, skip_rows_after_names=1, encoding=encoding, block_size=BLOCK_BYTES
                 ),
                 arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
                 arrow_csv.ConvertOptions(
@@ -397,11 +379,7 @@ def _undecodable_line(path: Path, encoding: str) -> str:
 
 
 def _wrong_types(
-    path: Path,
-    columns: Mapping[str, str],
-    wrong: dict[str, list[str]],
-    num_wrong: dict[str, int],
-    reason: Exception,
+    path: Path, columns: Mapping[str, str], wrong: dict[str, list[str]], num_wrong: dict[str, int], reason: Exception
 ) -> BadInput:
     if not wrong:
         return BadInput(
@@ -479,11 +457,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Builds numpy arrays of plain Python values, and refuses every other class."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in (
-            "numpy",
-            "numpy.core.multiarray",
-            "numpy._core.multiarray",
-        ) and name in (
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in (
             "ndarray",
             "dtype",
             "_reconstruct",
@@ -532,14 +506,7 @@ def _readable_archive(path: Path, expected: str) -> Iterator[None]:
     import lzma
     import zlib
 
-    damage = (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        pickle.UnpicklingError,
-    )
+    damage = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, pickle.UnpicklingError)
     try:
         yield
     except (*damage, ValueError, RuntimeError, NotImplementedError) as error:
@@ -570,11 +537,7 @@ def _entries(path: Path) -> Iterator[Iterator[Entry]]:
 
 def _zip_entries(archive: zipfile.ZipFile, path: Path) -> Iterator[Entry]:
     for entry in archive.infolist():
-        if stat.S_IFMT(entry.external_attr >> 16) not in (
-            0,
-            stat.S_IFREG,
-            stat.S_IFDIR,
-        ):
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise _unsafe(path, entry.filename, "a link or a device")
         if not entry.is_dir():
             yield entry.filename, lambda entry=entry: archive.open(entry)  # type: ignore[misc]
@@ -602,11 +565,7 @@ def _write_entries(entries: Iterator[Entry], folder: Path, path: Path, max_bytes
             while chunk := source.read(1 << 20):
                 left -= len(chunk)
                 if left < 0:
-                    raise _too_large(
-                        path,
-                        f"at most {max_bytes:,} bytes when unpacked",
-                        f"more, at {name!r}",
-                    )
+                    raise _too_large(path, f"at most {max_bytes:,} bytes when unpacked", f"more, at {name!r}")
                 copy.write(chunk)
 
 

@@ -37,14 +37,14 @@ def empty_home(tmp_path: Path) -> Iterator[Path]:
 
 
 def servers_of(home: Path) -> list[int]:
-    """Pids of all running processes that serve this home."""
+    """Pids of all running processes that serve this home: they run in a folder of it."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            command = (folder / "cmdline").read_bytes()
+            command, started_in = (folder / "cmdline").read_bytes(), (folder / "cwd").readlink()
         except OSError:
             continue
-        if b"flows.server_process" in command and str(home).encode() in command:
+        if b"flows.server_process" in command and started_in.is_relative_to(home):
             found.append(int(folder.name))
     return found
 

@@ -183,20 +183,20 @@ def test_a_document_changes_only_from_the_version_that_was_read(store: Store) ->
 
 
 def test_of_eight_who_write_at_once_exactly_one_wins(store: Store) -> None:
+    gate = threading.Barrier(8)
+
+    def write(data: bytes, expected: str | None) -> str | None:
+        gate.wait()
+        try:
+            return store.write_document("models/a.json", data, expected=expected).version
+        except WriteConflict:
+            return None
+
     version: str | None = None
     with ThreadPoolExecutor(8) as pool:
         for round_number in range(6):
-            gate = threading.Barrier(8)
-
-            def write(writer: int, number: int = round_number, gate: threading.Barrier = gate) -> str | None:
-                gate.wait()
-                try:
-                    data = f"{number} {writer}".encode()
-                    return store.write_document("models/a.json", data, expected=version).version
-                except WriteConflict:
-                    return None
-
-            versions = [found for found in pool.map(write, range(8)) if found is not None]
+            data = [f"{round_number} {writer}".encode() for writer in range(8)]
+            versions = [found for found in pool.map(write, data, [version] * 8) if found is not None]
             assert len(versions) == 1
             version = versions[0]
             document = store.read_document("models/a.json")
