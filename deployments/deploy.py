@@ -38,7 +38,7 @@ def declare(problems: Sequence[str], template: Path = PREFECT_YAML) -> dict[str,
 
 
 def as_yaml(declared: dict[str, Any]) -> str:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     return str(yaml.safe_dump(declared, sort_keys=False, width=120))
 

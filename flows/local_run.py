@@ -53,14 +53,14 @@ def flow_parameters(request: Request) -> dict[str, Any]:
 def seen_by_prefect() -> Iterator[None]:
     """A Prefect server is up, this process reports to it, and runs that a killed process left are closed.
 
-    While the server starts, Keras and Great Expectations are imported: that takes as long.
+    While the server starts, Keras is imported, which takes about as long.
     """
     quiet_libraries()
     from flows.server import begin_server, close_stale_runs, local_run_settings, local_run_tags, use_server
 
     starting = begin_server(on_progress=logger.info)
     use_server(starting.address)
-    import_heavy_libraries()
+    import_keras()
     address = starting.wait()
     stop = "; stop it with `modelkeep server stop`" if address.is_local else ""
     logger.info("Prefect   %s%s", address.ui_url, stop)
@@ -73,13 +73,10 @@ def seen_by_prefect() -> Iterator[None]:
             yield
 
 
-def import_heavy_libraries() -> None:
-    """What the steps will need, imported while there is something to wait for."""
+def import_keras() -> None:
+    """Keras and its backend, without what they say."""
     with silent_native_code():
         import keras  # noqa: F401
-    import great_expectations  # noqa: F401
-
-    import flows.train  # noqa: F401
 
     # Each model is traced anew, which is meant.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

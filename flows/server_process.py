@@ -10,6 +10,7 @@ import asyncio
 import gc
 import importlib.util
 import json
+import os
 import socket
 import sqlite3
 import sys
@@ -46,31 +47,39 @@ def serve(listener: socket.socket, database_url: str, marker: Path) -> None:
     )
 
     prepared = is_prepared(database_url, marker)
-    first_start = not prepared
-    skipped = {
-        PREFECT_SERVER_DATABASE_MIGRATE_ON_START: False,
-        PREFECT_SERVER_REGISTER_BLOCKS_ON_START: False,
-    }
+    skipped = {PREFECT_SERVER_DATABASE_MIGRATE_ON_START: False, PREFECT_SERVER_REGISTER_BLOCKS_ON_START: False}
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            if first_start:
+            if not prepared:
                 marker.write_text(json.dumps(describe_database(database_url)))
             gc.freeze()
             gc.enable()
 
+    async def leave_if_forgotten() -> None:
+        server.should_exit = server.should_exit or not is_noted(marker.with_name("server.json"))
+
     with temporary_settings(skipped if prepared else {}):
-        # An open page of the UI holds a websocket: without a limit the server would wait for it to be closed.
-        application = AskAgainWhenLocked(create_app(final=True))
         config = uvicorn.Config(
-            application,
+            AskAgainWhenLocked(create_app(final=True)),
             lifespan="on",
             log_level="warning",
             access_log=False,
-            timeout_graceful_shutdown=2,
+            callback_notify=leave_if_forgotten,
+            timeout_notify=2,
+            timeout_graceful_shutdown=2,  # An open page of the UI holds a websocket, which never ends by itself.
         )
-        Server(config).run(sockets=[listener])
+        server = Server(config)
+        server.run(sockets=[listener])
+
+
+def is_noted(note: Path) -> bool:
+    """Whether `flows.server` still knows this process: one that nobody can find any more must not live on."""
+    try:
+        return bool(json.loads(note.read_text())["pid"] == os.getpid())
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 class AskAgainWhenLocked:

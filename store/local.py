@@ -165,11 +165,12 @@ class LocalStore(Store):
         key = self.key_of(wanted)
         path = self._path(key)
         found = self.find(key, kind=wanted.kind)
+        if found is None and not _link(source, path):  # it went meanwhile, or it is a folder
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         if found is not None and not is_damaged(found, wanted):
             return same_or_exists(found, wanted)
-        spare = path.with_name(_temporary_name())
-        os.link(source, spare)
-        os.replace(spare, path)
+        if found is not None:
+            _replace(source, path)
         _sync_folder(path.parent)
         return wanted
 
@@ -270,6 +271,15 @@ def _link(source: Path, path: Path) -> bool:
     return True
 
 
+def _replace(source: Path, path: Path) -> None:
+    spare = path.with_name(_temporary_name())
+    os.link(source, spare)
+    try:
+        os.replace(spare, path)
+    finally:
+        spare.unlink(missing_ok=True)
+
+
 def _unlink(path: Path) -> int:
     """Removes a file if it is there; bytes freed, which is none while another hard link keeps it."""
     try:
@@ -323,7 +333,10 @@ def explained(path: Path) -> Iterator[None]:
 
 _FULL = ("The disk of the store is full.", "free space (`modelkeep gc` shows what may go), then run it again")
 _FORBIDDEN = ("The store may not be written or read.", "give this user access, or choose another path for the store")
-_NOT_A_FOLDER = ("A file lies where the store needs a folder.", "move the file away, or choose another path")
+_IN_THE_WAY = (
+    "Something is in the way: a file where the store needs a folder, or a folder where it needs a file.",
+    "move it away, or choose another path",
+)
 _NO_LINKS = ("The store's file system has no hard links.", "use a file system with hard links, or a store in S3")
 _EXPLANATIONS = {
     errno.ENOSPC: _FULL,
@@ -331,8 +344,9 @@ _EXPLANATIONS = {
     errno.EFBIG: _FULL,
     errno.EACCES: _FORBIDDEN,
     errno.EROFS: _FORBIDDEN,
-    errno.ENOTDIR: _NOT_A_FOLDER,
-    errno.EEXIST: _NOT_A_FOLDER,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
     errno.EPERM: _NO_LINKS,
     errno.ENOTSUP: _NO_LINKS,
     errno.EMLINK: _NO_LINKS,

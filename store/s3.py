@@ -141,27 +141,24 @@ class S3Store(Store):
         head = self._head(source)
         if head is None:
             raise missing(ref)
-        verify(ref, head["ContentLength"], head["Metadata"].get("sha256", "unknown"))
+        found = self._described(source, ref.kind, head)
+        verify(ref, found.size, found.sha256)
         if ref.size == 0:
             return self.put_bytes(key, b"", kind=ref.kind)
 
         def send(part: Part) -> CompletedPartTypeDef:
             # A range is refused for sources under 5 MiB, so a single part goes without.
-            span = (
-                {} if part.size == ref.size else {"CopySourceRange": f"bytes={part.start}-{part.start + part.size - 1}"}
-            )
-            answer = self.client.upload_part_copy(
-                CopySource=self._address(source), CopySourceIfMatch=head["ETag"], **(part.address | span)
-            )
+            last = part.start + part.size - 1
+            span = {} if part.size == ref.size else {"CopySourceRange": f"bytes={part.start}-{last}"}
+            origin = {"CopySource": self._address(source), "CopySourceIfMatch": head["ETag"]}
+            answer = self.client.upload_part_copy(**(part.address | origin | span))
             return _completed(part, answer["CopyPartResult"])
 
         return self._put(wanted, lambda only: self._send_parts(wanted, _COPIED_PART, send, only))
 
     def find(self, key: str, *, kind: str) -> ArtifactRef | None:
         head = self._head(checked_key(key))
-        if head is None:
-            return None
-        return self._ref(key, head["Metadata"].get("sha256", ""), head["ContentLength"], kind)
+        return None if head is None else self._described(key, kind, head)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         pages = self.client.get_paginator("list_objects_v2")
@@ -243,10 +240,10 @@ class S3Store(Store):
                 _patiently(lambda: upload({"IfNoneMatch": "*"}))
                 return wanted
             except ClientError as error:
-                refusal = error
-            head, found = self._head(key), self.find(key, kind=wanted.kind)
-            if head is None or found is None or _code(refusal) not in {"PreconditionFailed", "412", "NoSuchUpload"}:
-                raise refusal
+                head = self._head(key) if _code(error) in {"PreconditionFailed", "412", "NoSuchUpload"} else None
+                if head is None:
+                    raise
+            found = self._described(key, wanted.kind, head)
             if not is_damaged(found, wanted):
                 return same_or_exists(found, wanted)
             _patiently(lambda: upload({"IfMatch": head["ETag"]}))
@@ -305,6 +302,9 @@ class S3Store(Store):
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _described(self, key: str, kind: str, head: Any) -> ArtifactRef:
+        return self._ref(key, head["Metadata"].get("sha256", "unknown"), head["ContentLength"], kind)
 
     def _address(self, key: str) -> Arguments:
         return {"Bucket": self.bucket, "Key": self._prefix + key}

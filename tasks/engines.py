@@ -54,7 +54,8 @@ _idle_lock = threading.Lock()
 def _architecture(model: keras.Model) -> str:
     """Layers, their settings, loss and optimizer, without the numbers that Keras appends to names."""
     variables = [(str(variable.dtype), tuple(variable.shape)) for variable in model.variables]
-    return re.sub(r'_\d+"', '"', model.to_json()) + json.dumps(model.get_compile_config(), default=str) + str(variables)
+    described = json.dumps([json.loads(model.to_json()), model.get_compile_config(), variables], default=str)
+    return re.sub(r'_\d+"', '"', described)
 
 
 class Engine(ABC):

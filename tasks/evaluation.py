@@ -75,9 +75,9 @@ def evaluate(
         error              what the `error` of the worst examples measures, in words
 
     Beside a number `x` stands `x_text`, as a reader wants it. An interval is two numbers, or null where the metric
-    is undefined in most resamples. `gap` is by how much the
-    slice is better than the other rows; gaps and harms are significant after Holm's correction (1979) over all
-    slices; slices of fewer than 30 rows are `small` and never called harmed.
+    is undefined in most resamples. `gap` is by how much the slice is better than the other rows; gaps and harms are
+    significant after Holm's correction (1979) over all slices; slices of fewer than 30 rows are `small` and never
+    called harmed.
 
     Raises PredictionsInvalid for predictions that do not fit the rows or are not finite, ModelkeepError for a slice
     that is not in the frame or a main metric that these rows leave undefined.
@@ -289,10 +289,10 @@ def _describe_metric(objective: Objective, metric: Metric, measured: _Measured) 
 def _compare(objective: Objective, main: Metric, measured: _Measured, other: str) -> dict[str, Any]:
     gain, samples = measured.gain(main, (main.name, "model"), (main.name, other))
     interval = _middle(samples)
-    direction = "better" if gain >= 0 else "worse"
+    title = main.title[0].lower() + main.title[1:]
     text = (
-        f"its {main.title[0].lower()}{main.title[1:]} is {direction} by {objective.describe_difference(abs(gain), main)} "
-        f"(95 % interval of the gain {objective.describe_range(interval, main)})"
+        f"its {title} is {'better' if gain >= 0 else 'worse'} by {objective.describe_difference(abs(gain), main)} "
+        f"(95 % interval of the gain {objective.describe_difference_range(interval, main)})"
     )
     return {"metric": main.name, "gain": gain, "interval": interval, "text": text}
 

@@ -31,7 +31,7 @@ _PAGE_COLOURS = {
     plots.FIRST: "var(--first)",
     plots.SECOND: "var(--second)",
 }
-_MOST_EXAMPLE_COLUMNS = 12
+_MOST_EXAMPLE_COLUMNS = 10
 _THUMBNAIL_PIXELS = 56
 # matplotlib keeps the salt of SVG ids in global settings, and runs may draw in threads.
 _drawing = threading.Lock()
@@ -205,7 +205,7 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _example_columns(evaluation: Mapping[str, Any] | None) -> list[str]:
-    """The columns of the frame that are shown with the worst examples: slices first, twelve at most."""
+    """The columns of the frame that are shown with the worst examples: slices first, ten at most."""
     if not evaluation or not evaluation["worst"]:
         return []
     columns = list(evaluation["worst"][0]["frame"])

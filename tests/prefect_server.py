@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from flows import server
 
 HomeMaker = Callable[[str], Path]
+Found = TypeVar("Found")
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +67,11 @@ def refresh_settings() -> None:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
+
+
+def wait_for(look: Callable[[], Found], limit_seconds: float = 60) -> Found:
+    """What `look` returns as soon as it is true, or at the end of the time."""
+    deadline = time.monotonic() + limit_seconds
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -112,7 +113,7 @@ class ValidationResult:
 def validate(frame: pd.DataFrame, expectations: Sequence[Expectation], *, name: str) -> ValidationResult:
     """Check a frame. Nothing is written anywhere, and neither the frame nor the expectations are changed.
 
-    A frame without rows, or with two columns of one name, never passes.
+    A frame without rows, or with columns whose names are the same but for case, never passes.
     Raises ModelkeepError if there is nothing to check against.
     """
     started = time.perf_counter()
@@ -148,7 +149,7 @@ def require(result: ValidationResult) -> None:
         sentences = [*sentences[:MAX_REPORTED_CHECKS], f"and {more} more"]
     raise ValidationFailed(
         f"The data of '{result.name}' is not good enough: {len(failures)} of {len(result.checks)} checks failed",
-        where=f"validation of '{result.name}', {result.rows:,} rows (the first is row 0)",
+        where=f"validation of '{result.name}', {result.rows:,} rows, named by the frame's index",
         expected="every critical rule of the problem's expectations() to hold",
         received="\n           ".join(sentences),
         next_step="mend or replace the data; change the problem's expectations() only if these values are right",
@@ -179,8 +180,8 @@ def _structural_checks(frame: pd.DataFrame) -> tuple[Check, ...]:
     """What makes a frame unfit for any expectation: rules about rows all pass where there are no rows."""
     names = [str(column) for column in frame.columns]
     # Great Expectations takes the first column whose name is the same but for case.
-    folded = [name.casefold() for name in names]
-    twins = sorted(name for name in names if folded.count(name.casefold()) > 1)
+    times = Counter(name.casefold() for name in names)
+    twins = sorted(name for name in names if times[name.casefold()] > 1)
     if twins:
         error = f"these are more than one column, or differ only in case: {', '.join(map(repr, twins))}"
         return (_failed_check("names of columns that can be told apart", "table_columns_distinct", error),)
@@ -211,11 +212,12 @@ def _run(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> Iterable[C
     if unclear:
         detail = {"result_format": "SUMMARY", "partial_unexpected_count": NUM_EXAMPLES}
         verdicts |= _results(batch, unclear, detail)
-    configs = (verdict["expectation_config"] for verdict in verdicts.values())
-    named = {column for config in configs for column in columns_of(config["kwargs"])}
-    spare = [str(column) for column in frame.columns if str(column) not in named]
-    for position, expectation in enumerate(numbered):
-        yield _check(verdicts[position], expectation, frame, spare)
+    arguments = [_kwargs(verdicts[position], expectation) for position, expectation in enumerate(numbered)]
+    known = {str(column) for column in frame.columns}
+    spare = sorted(known - {column for kwargs in arguments for column in columns_of(kwargs)})
+    for position, kwargs in enumerate(arguments):
+        lacking = "; ".join(_missing(column, spare) for column in columns_of(kwargs) if column not in known)
+        yield _check(verdicts[position], kwargs, lacking, _is_about_rows(numbered[position]), frame)
 
 
 def _batch(frame: pd.DataFrame) -> Batch:
@@ -240,14 +242,12 @@ def _results(batch: Batch, expectations: list[Expectation], result_format: Any) 
     return {verdict["expectation_config"]["meta"][POSITION]: verdict for verdict in verdicts}
 
 
-def _check(verdict: dict[str, Any], expectation: Expectation, frame: pd.DataFrame, spare: list[str]) -> Check:
-    """`spare` are the columns that no expectation names: one of them may be a missing one under a new name."""
+def _check(
+    verdict: dict[str, Any], kwargs: dict[str, Any], lacking: str, about_rows: bool, frame: pd.DataFrame
+) -> Check:
     config, found = verdict["expectation_config"], verdict["result"]
-    kwargs = _kwargs(config, expectation)
-    missing = [column for column in columns_of(kwargs) if column not in map(str, frame.columns)]
     # A column of the same name but for case satisfies Great Expectations; it does not satisfy code that reads it.
-    success = bool(verdict["success"]) and not missing
-    about_rows = _is_about_rows(expectation)
+    success = bool(verdict["success"]) and not lacking
     count = found.get("unexpected_count", 0 if success else None) if about_rows else None
     return Check(
         column=kwargs.get("column"),
@@ -260,16 +260,16 @@ def _check(verdict: dict[str, Any], expectation: Expectation, frame: pd.DataFram
         unexpected_percent=None if count is None else round(100 * count / len(frame), 6),
         examples=tuple(_examples(found, frame)) if about_rows else (),
         observed=None if about_rows else json_value(_observed(found)),
-        error="; ".join(_missing(column, spare) for column in missing)
-        or _error(columns_of(kwargs), verdict.get("exception_info") or {}, frame),
+        error=lacking or _error(columns_of(kwargs), verdict.get("exception_info") or {}, frame),
         why=_why(config),
     )
 
 
-def _kwargs(config: Mapping[str, Any], expectation: Expectation) -> dict[str, Any]:
+def _kwargs(verdict: Mapping[str, Any], expectation: Expectation) -> dict[str, Any]:
     """The expectation's arguments, and the columns that it takes by default, which its configuration leaves out."""
+    given = verdict["expectation_config"]["kwargs"]
     defaults = {key: getattr(expectation, key, None) for key in ("column", "column_A", "column_B")}
-    kwargs = {key: value for key, value in defaults.items() if value} | config["kwargs"]
+    kwargs = {key: value for key, value in defaults.items() if value} | given
     return {key: json_value(value) for key, value in sorted(kwargs.items()) if key != "batch_id"}
 
 
@@ -313,6 +313,7 @@ def _error(columns: list[str], exceptions: Mapping[str, Any], frame: pd.DataFram
 
 
 def _missing(column: str, spare: list[str]) -> str:
+    """`spare` are the columns that no expectation names: one of them may be this one under a new name."""
     by_case = {other.casefold(): other for other in spare}
     near = get_close_matches(column.casefold(), by_case, n=1)
     return f"column '{column}' is missing{f' (is it called {by_case[near[0]]!r} now?)' if near else ''}"

@@ -199,9 +199,10 @@ def _category_drafts(values: pd.Series[Any], is_target: bool) -> Iterator[Draft]
 def _number_drafts(values: pd.Series[Any]) -> Iterator[Draft]:
     from pandas.api import types
 
-    low, high, spread = values.min().item(), values.max().item(), float(values.std())
+    low, high = values.min().item(), values.max().item()
     if not math.isfinite(2 * (high - low)):
         return  # an infinite value has no margin: a person decides first whether it may be there
+    spread = float(values.std())
     is_identifier = types.is_integer_dtype(values) and IDENTIFIER.search(str(values.name)) and values.is_unique
     yield Draft("ExpectColumnValuesToBeBetween", {"column": values.name, **_bounds(low, high)})
     if is_identifier:

@@ -27,8 +27,7 @@ def subject(kwargs: Kwargs) -> str:
 def columns_of(kwargs: Kwargs) -> list[str]:
     """The columns that an expectation reads."""
     named = [kwargs[key] for key in ("column", "column_A", "column_B") if kwargs.get(key)]
-    listed = (kwargs.get(key) or [] for key in ("column_list", "columns"))
-    return [str(column) for column in (*named, *(name for names in listed for name in names))]
+    return [str(column) for column in (*named, *(kwargs.get("column_list") or []))]
 
 
 def number(value: object) -> str:

@@ -73,7 +73,7 @@ class Objective(ABC):
         return f"{text} {metric.unit}".rstrip()
 
     def describe_range(self, ends: Sequence[float] | None, metric: Metric) -> str:
-        """Both ends to two digits of the distance between them: "1.76 to 2.45 k$"."""
+        """Both ends to two digits of the distance between them: "1.76 to 2.45 k$", "95.5 to 97.8 %"."""
         if ends is None:
             return "undefined"
         low, high = (end * (100 if metric.is_share else 1) for end in ends)
@@ -82,9 +82,11 @@ class Objective(ABC):
         return f"{texts[0]} to {texts[1]} {'%' if metric.is_share else metric.unit}".rstrip()
 
     def describe_difference(self, value: float, metric: Metric) -> str:
-        """As `describe`, but a difference of shares is in percentage points."""
-        text = self.describe(value, metric)
-        return text.removesuffix("%") + "percentage points" if metric.is_share else text
+        """As `describe`, but a difference of shares is in percentage points: "1.2 points"."""
+        return _in_points(self.describe(value, metric), metric)
+
+    def describe_difference_range(self, ends: Sequence[float] | None, metric: Metric) -> str:
+        return _in_points(self.describe_range(ends, metric), metric)
 
     @abstractmethod
     def loss(self) -> keras.losses.Loss: ...
@@ -116,7 +118,8 @@ class Objective(ABC):
     def figures(
         self, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, baseline: pd.DataFrame
     ) -> dict[str, Plot]:
-        """Pictures of the errors on the test rows, each with its alt text."""
+        """Pictures of the errors on the test rows; `frame` holds these rows, for objectives that draw over time or
+        groups."""
 
     def target_labels(self, target: np.ndarray) -> list[Any]:
         """The targets as a reader knows them: numbers, or the names of the classes."""
@@ -180,7 +183,11 @@ class Regression(Objective):
         return np.abs(predictions["prediction"].to_numpy(np.float64) - _flat(target))
 
     def figures(
-        self, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, baseline: pd.DataFrame
+        self,
+        target: np.ndarray,
+        predictions: pd.DataFrame,
+        frame: pd.DataFrame,  # noqa: ARG002
+        baseline: pd.DataFrame,
     ) -> dict[str, Plot]:
         from problems.outline import plots
 
@@ -258,7 +265,11 @@ class Binary(Objective):
         return np.abs(truth - predictions["probability"].to_numpy(np.float64))
 
     def figures(
-        self, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, baseline: pd.DataFrame
+        self,
+        target: np.ndarray,
+        predictions: pd.DataFrame,
+        frame: pd.DataFrame,  # noqa: ARG002
+        baseline: pd.DataFrame,  # noqa: ARG002
     ) -> dict[str, Plot]:
         from problems.outline import plots
 
@@ -333,7 +344,11 @@ class Multiclass(Objective):
         return 1 - _probabilities(predictions)[np.arange(len(truth)), truth]
 
     def figures(
-        self, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, baseline: pd.DataFrame
+        self,
+        target: np.ndarray,
+        predictions: pd.DataFrame,
+        frame: pd.DataFrame,  # noqa: ARG002
+        baseline: pd.DataFrame,  # noqa: ARG002
     ) -> dict[str, Plot]:
         from problems.outline import plots
 
@@ -349,6 +364,10 @@ class Multiclass(Objective):
 
     def target_labels(self, target: np.ndarray) -> list[Any]:
         return [self.classes[number] for number in _class_numbers(target, self.classes)]
+
+
+def _in_points(text: str, metric: Metric) -> str:
+    return text.removesuffix("%") + "points" if metric.is_share and text.endswith("%") else text
 
 
 def _optimizer(hyperparameters: Hyperparameters) -> keras.optimizers.Optimizer:

@@ -22,6 +22,7 @@ WIDTH_INCHES = 4.7
 MOST_POINTS = 1000
 MOST_LISTED_CLASSES = 20
 MOST_COUNTED_CLASSES = 12
+_NO_METRICS = ("loss", "epochs", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,8 @@ def learning_curves(
     A history holds lists of equal length: `epochs` (optional, default 1, 2, …), `loss`, a metric, and the same with
     the prefix `val_` for rows that were held out. Of folds, each held-out curve is drawn thin and their mean bold.
     """
-    names = [name for name in history if name not in ("epochs", "learning_rate") and not name.startswith("val_")][:2]
+    others = [name for name in history if name not in _NO_METRICS and not name.startswith("val_")]
+    names = ["loss", *others[:1]]
     figure, panels = _figure(height=2.3 * len(names) + 0.3, num_panels=len(names))
     for name, axes in zip(names, panels, strict=True):
         _draw_curves(axes, name, history, folds)
@@ -230,7 +232,7 @@ def learning_curves(
     held_out = "val_loss" in history or bool(folds)
     return Plot(
         "Learning curves",
-        "Learning goes on while both curves fall; where the held-out curve turns up again, the model learns by heart."
+        "Learning goes on while the loss falls; where that of the held-out rows rises again, the model learns by heart."
         if held_out
         else "The loss on the training rows, epoch by epoch.",
         _say_curves(names, history, folds),

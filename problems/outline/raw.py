@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import pickle
+import re
 import shutil
 import stat
 import tarfile
@@ -34,6 +35,7 @@ TYPES = ("int64", "float64", "str", "bool", "date")
 TRUE_WORDS = ("true", "True", "TRUE", "yes", "Yes", "1")
 FALSE_WORDS = ("false", "False", "FALSE", "no", "No", "0")
 NUM_EXAMPLES = 5
+DRIVE = re.compile("[A-Za-z]:")  # on Windows such a name leaves the folder
 HEAD_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 24  # a row longer than this cannot be read
 
@@ -115,7 +117,7 @@ def read_npz(
     path = Path(path)
     _require_file(path)
     with _readable_archive(path, "a whole .npz file"), zipfile.ZipFile(path) as archive:
-        held = [name.removesuffix(".npy") for name in archive.namelist()]
+        held = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         missing = [name for name in names if name not in held]
         if missing:
             raise BadInput(
@@ -141,12 +143,12 @@ def extract_archive(
     """
     path, into = Path(path), Path(into)
     _require_file(path)
-    if into.exists() and any(into.iterdir()):
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise BadInput(
-            "The folder to extract into is not empty",
+            "The folder to extract into is not empty or no folder",
             where=str(into),
             expected="a new or an empty folder",
-            received=f"a folder with {len(list(into.iterdir()))} entries",
+            received="a folder that holds something" if into.is_dir() else "a file",
             next_step="choose another folder or remove this one",
         )
     into.parent.mkdir(parents=True, exist_ok=True)
@@ -555,18 +557,24 @@ def _write_entries(entries: Iterator[Entry], folder: Path, path: Path, max_bytes
     left = max_bytes
     for number, (name, open_entry) in enumerate(entries):
         parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts or "\\" in name or ":" in name or not parts:
+        if name.startswith("/") or ".." in parts or "\\" in name or DRIVE.match(name) or not parts:
             raise _unsafe(path, name, "a path that leaves the folder")
         if number >= max_files:
             raise _too_large(path, f"at most {max_files:,} files", f"more, at {name!r}")
-        target = folder.joinpath(*parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open_entry() as source, target.open("xb") as copy:
+        with open_entry() as source, _create(folder.joinpath(*parts), path, name) as copy:
             while chunk := source.read(1 << 20):
                 left -= len(chunk)
                 if left < 0:
                     raise _too_large(path, f"at most {max_bytes:,} bytes when unpacked", f"more, at {name!r}")
                 copy.write(chunk)
+
+
+def _create(target: Path, path: Path, name: str) -> IO[bytes]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target.open("xb")
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise _unsafe(path, name, "a name that another entry has") from None
 
 
 def _unsafe(path: Path, name: str, what: str) -> BadInput:

@@ -4,17 +4,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from deployments.deploy import OURS, DeploymentFailed, declare, deploy
+from deployments.pull import NoFolder, work_in
 from flows.server import ServerAddress
+from tests.prefect_server import wait_for
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Path(__file__).with_name("tiny.yaml")
 
-Found = TypeVar("Found")
-
 
 @pytest.fixture
 def client(prefect_server: ServerAddress) -> Iterator[SyncPrefectClient]:
@@ -32,14 +31,6 @@ def client(prefect_server: ServerAddress) -> Iterator[SyncPrefectClient]:
 
     with get_client(sync_client=True) as opened:
         yield opened
-
-
-def wait_for(look: Callable[[], Found], limit_seconds: float = 60) -> Found:
-    """What `look` returns as soon as it is true, or at the end of the time."""
-    deadline = time.monotonic() + limit_seconds
-    while not (found := look()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return found
 
 
 def deployed(client: SyncPrefectClient, name: str) -> DeploymentResponse:
@@ -77,6 +68,13 @@ def test_prefect_knows_every_key_of_the_file() -> None:
     assert declared.keys() <= {field.alias or name for name, field in PrefectYamlModel.model_fields.items()}
     for entry in declared["deployments"]:
         assert entry.keys() <= DeploymentConfig.model_fields.keys()
+
+
+def test_a_worker_that_was_told_no_folder_refuses_instead_of_losing_what_is_written(tmp_path: Path) -> None:
+    for directory in ("", str(tmp_path / "missing")):
+        with pytest.raises(NoFolder, match="which folder") as error:
+            work_in(directory)
+        assert "MODELKEEP_FOLDER" in str(error.value)
 
 
 # What the server makes of it

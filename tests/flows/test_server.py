@@ -16,7 +16,7 @@ import pytest
 
 from flows import server
 from flows.processes import mark_process
-from tests.prefect_server import HomeMaker, live_in, refresh_settings
+from tests.prefect_server import HomeMaker, live_in, refresh_settings, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +34,13 @@ def empty_home(tmp_path: Path) -> Iterator[Path]:
     """A PREFECT_HOME in which nothing has run yet."""
     with live_in(tmp_path / "home"):
         yield tmp_path / "home"
+
+
+@pytest.fixture
+def variables(empty_home: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Sets environment variables that are taken back before the empty home is left."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
 
 
 def servers_of(home: Path) -> list[int]:
@@ -114,6 +121,13 @@ def test_a_killed_server_is_replaced(home: Path) -> None:
 
 
 @pytest.mark.server
+def test_a_server_that_nobody_can_find_any_more_ends_by_itself(home: Path) -> None:
+    server.ensure_server()
+    (home / "modelkeep-server" / "server.json").unlink()
+    assert wait_for(lambda: not servers_of(home), limit_seconds=30)
+
+
+@pytest.mark.server
 def test_the_server_can_be_started_while_other_work_is_done(home: Path) -> None:
     starting = server.begin_server()
     assert starting.was_started and servers_of(home)
@@ -144,9 +158,11 @@ def test_looking_for_a_server_makes_no_folder(empty_home: Path) -> None:
 def test_a_note_that_makes_no_sense_is_thrown_away(empty_home: Path) -> None:
     note = empty_home / "modelkeep-server" / "server.json"
     note.parent.mkdir(parents=True)
+    (note.parent / "lock").touch()
     for text in ("", "{", "[]", '{"pid": 1}'):
         note.write_text(text)
         assert server.find_server() is None
+        assert not server.stop_server()
         assert not note.exists()
 
 
@@ -169,9 +185,9 @@ def test_a_process_that_has_the_pid_of_an_old_server_is_not_touched(empty_home: 
 
 
 def test_a_named_server_that_does_not_answer_is_reported_and_none_is_started(
-    empty_home: Path, monkeypatch: pytest.MonkeyPatch
+    empty_home: Path, variables: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://me:secret@127.0.0.1:9/api")
+    variables.setenv("PREFECT_API_URL", "http://me:secret@127.0.0.1:9/api")
     refresh_settings()
     with pytest.raises(server.ServerUnavailable, match="does not answer") as error:
         server.ensure_server()
@@ -182,9 +198,9 @@ def test_a_named_server_that_does_not_answer_is_reported_and_none_is_started(
 
 @pytest.mark.server
 def test_a_named_server_is_used_untouched(
-    prefect_server: server.ServerAddress, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server: server.ServerAddress, empty_home: Path, variables: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", prefect_server.api_url)
+    variables.setenv("PREFECT_API_URL", prefect_server.api_url)
     refresh_settings()
     assert server.ensure_server() == server.ServerAddress(prefect_server.api_url, prefect_server.ui_url, False)
     assert not (empty_home / "modelkeep-server").exists()
@@ -211,10 +227,10 @@ def test_a_server_named_in_a_file_is_seen_as_prefect_would_see_it(tmp_path: Path
     assert answer.stdout.splitlines() == ["http://127.0.0.1:9/api False", "http://127.0.0.1:9/api"]
 
 
-def test_a_port_that_was_asked_for_and_is_taken_is_reported(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_was_asked_for_and_is_taken_is_reported(empty_home: Path, variables: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setenv("PREFECT_SERVER_API_PORT", str(port))
+        variables.setenv("PREFECT_SERVER_API_PORT", str(port))
         with pytest.raises(server.ServerUnavailable, match="port") as error:
             server.ensure_server()
     assert f"127.0.0.1:{port}" in str(error.value) and "in use" in str(error.value)
@@ -222,9 +238,9 @@ def test_a_port_that_was_asked_for_and_is_taken_is_reported(empty_home: Path, mo
 
 @pytest.mark.server
 def test_a_server_that_ends_at_its_start_is_reported_with_the_end_of_its_log(
-    empty_home: Path, monkeypatch: pytest.MonkeyPatch
+    empty_home: Path, variables: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////no/such/folder/prefect.db")
+    variables.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////no/such/folder/prefect.db")
     with pytest.raises(server.ServerUnavailable) as error:
         server.ensure_server()
     assert "server.log" in str(error.value)
@@ -232,13 +248,20 @@ def test_a_server_that_ends_at_its_start_is_reported_with_the_end_of_its_log(
     assert servers_of(empty_home) == []
 
 
-def test_a_home_that_cannot_be_written_is_reported(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_cannot_be_written_is_reported(empty_home: Path, variables: pytest.MonkeyPatch) -> None:
     file = empty_home.with_name("file")
     file.write_text("in the way")
-    monkeypatch.setenv("PREFECT_HOME", str(file))
+    variables.setenv("PREFECT_HOME", str(file))
     with pytest.raises(server.ServerUnavailable, match="cannot be written") as error:
         server.ensure_server()
     assert "PREFECT_HOME" in str(error.value)
+
+
+def test_a_port_that_is_no_port_is_reported(empty_home: Path, variables: pytest.MonkeyPatch) -> None:
+    for port in ("http", "123456"):
+        variables.setenv("PREFECT_SERVER_API_PORT", port)
+        with pytest.raises(server.ServerUnavailable, match="port"):
+            server.ensure_server()
 
 
 def test_importing_the_server_module_imports_neither_prefect_nor_a_web_library() -> None:

@@ -13,13 +13,18 @@ import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from store import open_store
 from store.artifacts import Store
 from tests.store.faulty_proxy import FaultyProxy
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,7 +96,7 @@ def use_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[s
 @pytest.fixture
 def bucket(moto_endpoint: str, use_endpoint: Callable[[str], None]) -> str:
     use_endpoint(moto_endpoint)
-    return make_bucket()
+    return make_bucket(moto_endpoint)
 
 
 @pytest.fixture
@@ -106,7 +111,7 @@ def store(request: pytest.FixtureRequest) -> Store:
         return found
     endpoint = request.getfixturevalue(f"{request.param}_endpoint")
     request.getfixturevalue("use_endpoint")(endpoint)
-    return open_store(f"s3://{make_bucket()}/some/prefix")
+    return open_store(f"s3://{make_bucket(endpoint)}/some/prefix")
 
 
 @pytest.fixture
@@ -143,12 +148,23 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def make_bucket() -> str:
-    from store.s3 import S3Store
-
+def make_bucket(endpoint: str) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    S3Store(f"s3://{name}").client.create_bucket(Bucket=name)
+    _client(endpoint).create_bucket(Bucket=name)
     return name
+
+
+@cache
+def _client(endpoint: str) -> S3Client:
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="tests",
+        aws_secret_access_key="tests-secret",
+    )
 
 
 def _free_port() -> int:

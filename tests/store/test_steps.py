@@ -144,9 +144,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(local_store: Store) ->
 
 def test_who_waits_is_told_for_whom_and_in_the_end_that_it_was_too_long(store: Store) -> None:
     told: list[str] = []
-    with claim(store, holder={"run": "tall-heron"}):
-        with pytest.raises(StepHeld, match=f"process {os.getpid()} on .* run tall-heron"):
-            claim_step(store, *STEP, on_wait=told.append, wait_seconds=0.2)
+    whom = f"process {os.getpid()} on .* run tall-heron"
+    with claim(store, holder={"run": "tall-heron"}), pytest.raises(StepHeld, match=whom):
+        claim_step(store, *STEP, on_wait=told.append, wait_seconds=0.2)
     assert len(told) == 1
     assert f"process {os.getpid()} on " in told[0]
 
@@ -165,9 +165,9 @@ def test_who_waits_gets_what_the_other_published(store: Store) -> None:
 
 
 def test_a_working_holder_keeps_its_lease_by_renewing_it(local_store: Store) -> None:
-    with claim(local_store, lease_seconds=0.4) as lease:
+    with claim(local_store, lease_seconds=1) as lease:
         with pytest.raises(StepHeld):
-            claim(local_store, wait_seconds=1.5)
+            claim(local_store, wait_seconds=2)
         lease.ensure_held()
     assert state_of(local_store)["beat"] >= 3
 

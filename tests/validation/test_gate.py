@@ -50,6 +50,13 @@ def test_a_refusal_names_the_column_the_rule_how_many_rows_and_the_first_few() -
     assert "next" in message
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_failed_check_among_good_ones_is_enough_to_refuse(place: int) -> None:
+    suite: list[object] = [gxe.ExpectColumnToExist(column="tax"), gxe.ExpectColumnToExist(column="town")]
+    suite.insert(place, gxe.ExpectColumnValuesToBeBetween(column="rooms", max_value=7))
+    assert "1 of 3 checks failed" in refusal(HOUSES, *suite)
+
+
 def test_a_refusal_is_a_failed_gate() -> None:
     assert ValidationFailed.exit_code == 1
     assert issubclass(ValidationFailed, GateFailed)

@@ -30,7 +30,8 @@ def test_images_are_summarised_exactly_whatever_the_size_of_a_chunk(
 
 def test_sums_of_large_bright_images_do_not_overflow() -> None:
     images = np.full((1, 300, 300), 255, dtype=np.uint8)
-    assert summarise_images(images).loc[0, ["mean", "std"]].tolist() == [255.0, 0.0]
+    images[:, :150] = 205
+    assert summarise_images(images).loc[0, ["mean", "std"]].tolist() == [230.0, 25.0]
 
 
 def test_copies_share_a_digest_that_is_the_same_everywhere() -> None:
@@ -38,7 +39,7 @@ def test_copies_share_a_digest_that_is_the_same_everywhere() -> None:
     images[2] = images[0]
     digests = summarise_images(images)["digest"].tolist()
     assert digests[0] == digests[2] != digests[1]
-    assert digests[0] == "e0b9ce42d7a8ee4b"
+    assert digests[0] == "fa898ba1ee4ec998"  # printf '\000\001\002\003' | b2sum -l 64
 
 
 def test_images_that_are_not_contiguous_in_memory_are_read_as_they_look() -> None:

@@ -1,0 +1,1 @@
+"""When and where flows run: what is put on a Prefect server."""

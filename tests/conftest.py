@@ -1,0 +1,43 @@
+"""What every test can rely on: no settings of the surroundings, and TensorFlow quiet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+pytest_plugins = ["tests.prefect_server", "tests.training_store"]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_surroundings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A test that wants a mirror or a store says so; those marked `data` keep the mirror."""
+    for name in [name for name in os.environ if name.startswith("MODELKEEP_")]:
+        if name == "MODELKEEP_MIRROR" and request.node.get_closest_marker("data"):
+            continue
+        monkeypatch.delenv(name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this machine cannot do."""
+    reasons = {
+        "data": "" if _has_mirror() else "set MODELKEEP_MIRROR to a directory with the real data sets",
+        "browser": "" if CHROMIUM else "Chromium is not installed (Debian: apt-get install chromium)",
+        "network": "" if os.environ.get("MODELKEEP_TEST_NETWORK") else "set MODELKEEP_TEST_NETWORK=1 to use the internet",
+        "gpu": "" if Path("/proc/driver/nvidia").exists() else "there is no GPU",
+    }
+    for item in items:
+        for mark, reason in reasons.items():
+            if reason and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _has_mirror() -> bool:
+    return Path(os.environ.get("MODELKEEP_MIRROR", ""), "mnist.npz").is_file()
