@@ -1,4 +1,4 @@
-"""The command `modelkeep`. Heavy libraries are imported by the commands that need them, after they know that they do."""
+"""The command `modelkeep`. Heavy libraries are imported by the commands that need them, once they know that they do."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
     names = list(rows[0])
     lines = [names, *([str(row[name]) for name in names] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 # --- problems and training -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def reproduce(
 ) -> dict[str, Any]:
     """Do every step again, whatever the store holds, and compare with the manifest. Nothing is registered.
 
-    The result: {run, same_data, same_weights, same_metrics, metrics: {name: [then, now]}, changed: {what: [then, now]}}.
+    The result: {run, same_data, same_weights, same_metrics, metrics and changed: {name: [then, now]}}.
     """
     uri = store or Settings().store
     manifest = read_manifest(open_store(uri), run)

@@ -1,6 +1,6 @@
 """The flow `train`: data in, a version of the model out, or a clear reason why not.
 
-    python -m flows.train housing            the same as `modelkeep train housing`
+python -m flows.train housing            the same as `modelkeep train housing`
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ def _run_name() -> str:
 @flow(name="train", flow_run_name=_run_name, log_prints=False)
 def train(
     problem: Annotated[ProblemName, Field(description="What to learn")],
-    hyperparameters: Annotated[dict[str, Any], Field(description="Settings that differ from the problem's own")] = {},
-    variant: Annotated[str, Field(description="A named setting of the problem, such as mlp; empty for its default")] = "",
+    hyperparameters: Annotated[dict[str, Any], Field(description="Settings that differ from the problem's own")] = {},  # noqa: B006
+    variant: Annotated[
+        str, Field(description="A named setting of the problem, such as mlp; empty for its default")
+    ] = "",
     seed: Annotated[int, Field(ge=0, description="Decides the split, the initial weights and the order")] = 0,
     sample: Annotated[int | None, Field(ge=1, description="Use only so many examples, drawn at random")] = None,
     data: Annotated[str, Field(description="Your own file, path or address, in place of the source")] = "",
@@ -86,7 +88,7 @@ def begin_run(
     full: bool,
     store: str,
 ) -> Run:
-    """What is asked for, complete: defaults filled in and names checked. Raises UnknownProblem, HyperparameterInvalid."""
+    """What is asked for, with defaults filled in and names checked. Raises UnknownProblem, HyperparameterInvalid."""
     settings = Settings()
     found = load_problem(problem)
     request = Request(

@@ -71,7 +71,9 @@ def _server() -> Finding:
     if "PREFECT_API_URL" in os.environ:
         return Finding("prefect", "ok", f"flows report to {os.environ['PREFECT_API_URL']}")
     server = find_server()
-    text = f"a local server runs at {server.ui_url}" if server else "no server runs; the first training starts a local one"
+    text = (
+        f"a local server runs at {server.ui_url}" if server else "no server runs; the first training starts a local one"
+    )
     return Finding("prefect", "ok", text)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -84,28 +84,24 @@ class LocalStore(Store):
                 return None
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        for folder, names in self._folders(folder_prefix(prefix)):
-            if folder.name.endswith(_VERSIONS):
-                key = folder.relative_to(self.root).as_posix().removesuffix(_VERSIONS)
-                if numbers := _numbers(folder):
-                    yield from _describe(key, folder / _version_name(numbers[-1]))
+        for folder, _, names in os.walk(self.root / folder_prefix(prefix)):
+            if folder.endswith(_VERSIONS):
+                if numbers := _numbers(Path(folder)):
+                    yield from self._describe(Path(folder, _version_name(numbers[-1])), Path(folder[: -len(_VERSIONS)]))
             else:
-                for name in names:
-                    if not name.startswith(_TEMPORARY):
-                        yield from _describe((folder / name).relative_to(self.root).as_posix(), folder / name)
+                for path in (Path(folder, name) for name in names if not name.startswith(_TEMPORARY)):
+                    yield from self._describe(path, path)
 
     def list_unfinished(self) -> Iterator[ObjectInfo]:
-        for folder, names in self._folders(""):
-            for name in names:
-                if name.startswith(_TEMPORARY):
-                    yield from _describe((folder / name).relative_to(self.root).as_posix(), folder / name)
+        for path in self.root.rglob(f"{_TEMPORARY}*"):
+            yield from self._describe(path, path)
 
     def delete(self, key: str) -> int:
         path, versions = self._path(key), self._versions(key)
         with explained(path):
-            paths = [versions / name for name in os.listdir(versions)] if versions.is_dir() else [path]
-            freed = sum(_unlink(path) for path in paths)
-            self._remove_empty_folders(paths[0].parent if paths else versions)
+            files = [versions / name for name in os.listdir(versions)] if versions.is_dir() else [path]
+            freed = sum(_unlink(file) for file in files)
+            self._remove_empty_folders(versions if versions.is_dir() else path.parent)
         return freed
 
     def delete_unfinished(self, key: str) -> None:
@@ -192,9 +188,10 @@ class LocalStore(Store):
         path = self._path(key)
         return path.with_name(path.name + _VERSIONS)
 
-    def _folders(self, prefix: str) -> Iterator[tuple[Path, Sequence[str]]]:
-        for folder, _, names in os.walk(self.root / prefix):
-            yield Path(folder), names
+    def _describe(self, path: Path, named: Path) -> Iterator[ObjectInfo]:
+        with suppress(FileNotFoundError):  # gone since it was listed
+            status = path.lstat()
+            yield ObjectInfo(named.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
 
     def _remove_empty_folders(self, folder: Path) -> None:
         with suppress(OSError):  # the first folder that is not empty ends it
@@ -237,8 +234,8 @@ def _temporary_name() -> str:
 def _in_folder(folder: Path, action: Callable[[], T]) -> T:
     """Does `action` in a folder that is made first; somebody's removal may take an empty folder away again."""
     for _ in range(5):
-        _make_folder(folder)
         with suppress(FileNotFoundError):
+            _make_folder(folder)
             return action()
     return action()
 
@@ -300,12 +297,6 @@ def _numbers(folder: Path) -> list[int]:
         return sorted(int(name) for name in os.listdir(folder) if re.fullmatch(r"\d{8,}", name))
     except _NO_SUCH_FILE:
         return []
-
-
-def _describe(key: str, path: Path) -> Iterator[ObjectInfo]:
-    with suppress(FileNotFoundError):  # gone since it was listed
-        status = path.lstat()
-        yield ObjectInfo(key, status.st_size, status.st_mtime)
 
 
 def _conflict(path: Path) -> WriteConflict:

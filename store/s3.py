@@ -97,7 +97,15 @@ class S3Store(Store):
     @cached_property
     def client(self) -> S3Client:
         with _explained(self.uri):
-            return _connect()
+            try:
+                return _connect()
+            except ValueError as error:
+                raise StoreUnavailable(
+                    "The endpoint is not an address.",
+                    where="AWS_ENDPOINT_URL_S3",
+                    expected="such as http://127.0.0.1:9000",
+                    next_step="correct the variable, or unset it for AWS itself",
+                ) from error
 
     def put_file(self, key: str, path: Path, *, kind: str, progress: Progress | None = None) -> ArtifactRef:
         size = path.stat().st_size

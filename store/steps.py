@@ -36,7 +36,7 @@ class StepRecord:
     key: str
     number: int
     products: dict[str, ArtifactRef]
-    facts: dict[str, JSON]
+    facts: dict[str, Any]  # what JSON can hold
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,9 @@ class Lease:
     ) -> None:
         with self._lock:
             if not self._ended.is_set():
-                with suppress(ModelkeepError):  # else it runs out by itself
-                    self._swap(state="released")
+                released = canonical_json({**self._state, "state": "released"})
+                with suppress(ModelkeepError):  # else it is lost, or runs out by itself
+                    self._store.write_document(self._path, released, expected=self._version)
                 self._ended.set()
 
     def _keep_renewing(self) -> None:
@@ -194,13 +195,16 @@ class Lease:
             self.ensure_held()
             state = {**self._state, **changes}
             data = canonical_json(state)
-            try:
-                document = self._store.write_document(self._path, data, expected=self._version)
-            except WriteConflict:
-                document = self._store.write_document(self._path, data, expected=self._own_version())
-            self._version, self._state = document.version, state
+            while True:
+                try:
+                    self._version = self._store.write_document(self._path, data, expected=self._version).version
+                except WriteConflict:
+                    self._version = self._own_version()
+                else:
+                    self._state = state
+                    return
 
-    def _own_version(self) -> str | None:
+    def _own_version(self) -> str:
         """The version that is there, if this lease wrote it and the answer was lost; else LeaseLost."""
         document = self._store.read_document(self._path)
         state = {} if document is None else parse_document(document, f"{self._store.uri}/{self._path}")

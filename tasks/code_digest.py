@@ -77,4 +77,4 @@ def _files_of(module: str) -> tuple[Path, ...]:
 
 @cache
 def _templates(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted((folder / "templates").glob("*.j2")))
+    return tuple(sorted((folder / "templates").glob("*.*")))

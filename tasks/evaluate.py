@@ -1,4 +1,4 @@
-"""Evaluate: the stored predictions of the test rows against the truth, the baseline and the champion, and a decision."""
+"""Evaluate: the predictions of the test rows against the truth, the baseline and the champion, and a decision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.registry import Registry, Version
 from store.steps import Lease, StepRecord
-from tasks.evaluation import Decision, evaluate as measure, judge_acceptance, judge_challenger
+from tasks.evaluation import Decision, judge_acceptance, judge_challenger
+from tasks.evaluation import evaluate as measure
 from tasks.examples import load_examples
 from tasks.fit import load_model, predict_with
 from tasks.prepare import load_rows
@@ -64,11 +65,12 @@ def _judge(
 ) -> Products:
     store = run.open_store()
     examples, rows = load_examples(store, ingested), load_rows(store, prepared)
-    compared = _predict_with_champion(problem, store, champion, examples, rows.test)
+    predictions = test_predictions(store, fitted)
+    compared = _predict_with_champion(problem, store, champion, examples, rows.test, predictions)
     evaluation = measure(
         problem,
         target=examples.target[rows.test],
-        predictions=test_predictions(store, fitted),
+        predictions=predictions,
         baseline=problem.objective.baseline(examples.target[rows.train], len(rows.test)),
         frame=examples.frame.iloc[rows.test].reset_index(drop=True),
         champion=compared.predictions,
@@ -97,7 +99,9 @@ def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion
         )
     failed = "; ".join(verdict.reason for _, verdict in verdicts if not verdict.passed)
     return {
-        "acceptance": [{"criterion": text, "passed": verdict.passed, "reason": verdict.reason} for text, verdict in verdicts],
+        "acceptance": [
+            {"criterion": text, "passed": verdict.passed, "reason": verdict.reason} for text, verdict in verdicts
+        ],
         "accepted": accepted,
         "promote": accepted and decision.promote,
         "reason": decision.reason if accepted else f"It is not accepted: {failed}.",
@@ -117,7 +121,12 @@ class _Champion:
 
 
 def _predict_with_champion(
-    problem: Problem, store: Store, champion: Version | None, examples: Examples, rows: np.ndarray
+    problem: Problem,
+    store: Store,
+    champion: Version | None,
+    examples: Examples,
+    rows: np.ndarray,
+    predictions: pd.DataFrame,
 ) -> _Champion:
     """The champion may have been trained on other rows: it is asked again, for exactly these."""
     if champion is None:
@@ -126,11 +135,19 @@ def _predict_with_champion(
         artifacts = json.loads(store.read_bytes(champion.manifest))["artifacts"]
         path = store.local_path(ArtifactRef.from_dict(artifacts["fit/model.keras"]))
         outputs = predict_with(load_model(path), examples, rows)
-        return _Champion(champion.number, problem.objective.predictions(outputs))
+        return _comparable(champion, problem.objective.predictions(outputs), predictions)
     except (ModelkeepError, ValueError, KeyError) as fault:
-        # A damaged or outdated champion must not stop a better one from being trained; it is kept until someone decides.
+        # A damaged or outdated champion must not stop a better one; it is kept until someone decides.
         logger.warning("evaluate  the champion cannot be compared: %s", fault)
         return _Champion(champion.number, fault=str(fault).splitlines()[0])
+
+
+def _comparable(champion: Version, theirs: pd.DataFrame, ours: pd.DataFrame) -> _Champion:
+    if list(theirs.columns) != list(ours.columns):
+        return _Champion(
+            champion.number, fault=f"it predicts {', '.join(theirs.columns)}, not {', '.join(ours.columns)}"
+        )
+    return _Champion(champion.number, theirs)
 
 
 def test_predictions(store: Store, fitted: StepRecord) -> pd.DataFrame:

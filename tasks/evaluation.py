@@ -8,7 +8,7 @@ only the difference between them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,7 +29,9 @@ LEVEL = 0.95
 SMALL_SLICE = 30
 MOST_SLICE_VALUES = 12
 NUM_WORST = 10
-_CHUNK_NUMBERS = 2**19  # 4 MB of weights at a time
+# Weights are drawn 4 MB at a time, or 32 resamples: each chunk sorts the rows anew where a metric needs their order.
+_CHUNK_NUMBERS = 2**19
+_LEAST_CHUNK = 32
 
 _Key: TypeAlias = tuple[str, ...]
 _Slices: TypeAlias = "dict[tuple[str, str], np.ndarray]"
@@ -93,10 +95,15 @@ def evaluate(
         _require_usable(contender, len(target), f"predictions of the {name}", columns=predictions.columns.tolist())
     slices = _slice_rows(frame, problem.slices)
 
-    statistics = _whole_statistics(objective, target, contenders) | _slice_statistics(main, target, contenders, slices)
+    everything = _whole_statistics(objective.metrics(), target, contenders)
+    with_interval = (
+        _whole_statistics(objective.metrics(), target, {"model": predictions})
+        | _whole_statistics([main], target, contenders)
+        | _slice_statistics(main, target, contenders, slices)
+    )
     measured = _Measured(
-        values={key: float(statistic(None)[0]) for key, statistic in statistics.items()},
-        resampled=_bootstrap(statistics, len(target), resamples, seed),
+        values={key: float(statistic(None)[0]) for key, statistic in (everything | with_interval).items()},
+        resampled=_bootstrap(with_interval, len(target), resamples, seed),
     )
     _require_defined(measured, main, contenders, len(target))
     by_slice = _describe_slices(objective, main, measured, slices, len(target))
@@ -198,12 +205,12 @@ class _Measured:
 
 
 def _whole_statistics(
-    objective: Objective, target: np.ndarray, contenders: Mapping[str, pd.DataFrame]
+    metrics: Iterable[Metric], target: np.ndarray, contenders: Mapping[str, pd.DataFrame]
 ) -> dict[_Key, _Statistic]:
-    """Every metric of every contender on all rows, by (metric, contender)."""
+    """The metrics of the contenders on all rows, by (metric, contender)."""
     return {
         (metric.name, name): _statistic(metric, target, contender)
-        for metric in objective.metrics()
+        for metric in metrics
         for name, contender in contenders.items()
     }
 
@@ -241,7 +248,7 @@ def _bootstrap(
     import numpy as np
 
     random = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_NUMBERS // num_rows)
+    chunk = max(_LEAST_CHUNK, _CHUNK_NUMBERS // num_rows)
     parts: dict[_Key, list[np.ndarray]] = {key: [] for key in statistics}
     for start in range(0, resamples, chunk):
         weights = _draw(random, min(chunk, resamples - start), num_rows)

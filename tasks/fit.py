@@ -257,7 +257,9 @@ def predict_with(model: keras.Model, examples: Examples, rows: np.ndarray) -> np
     parts = [rows[start : start + 512] for start in range(0, len(rows), 512)]
     return np.concatenate(
         [
-            ops.convert_to_numpy(model({name: array[part] for name, array in examples.features.items()}, training=False))
+            ops.convert_to_numpy(
+                model({name: array[part] for name, array in examples.features.items()}, training=False)
+            )
             for part in parts
         ]
     )
@@ -276,4 +278,3 @@ def _facts(training: Training, resumed: int) -> dict[str, Any]:
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "versions": package_versions(),
     }
-

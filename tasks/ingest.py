@@ -150,15 +150,15 @@ def fetch(source: Source, store: Store, wanted: Wanted) -> RawFile:
             except _NotThere as reason:
                 tried.append(str(reason))
                 continue
-            for reason in tried:
-                logger.debug("%s: %s", source.name, reason)
+            for failure in tried:
+                logger.debug("%s: %s", source.name, failure)
             ref = store.put_file(f"sources/{found.sha256}/{found.name}", found.path, kind="raw")
             return RawFile(source.name, ref, found.origin, found.differs, source.licence)
     raise SourceUnavailable(
         f"The raw file {source.name} of {wanted.problem} cannot be had from anywhere.",
         where="tried in this order:\n            " + "\n            ".join(["store: not there", *tried]),
         expected=f"a file with SHA-256 {source.sha256}",
-        next_step=f"put {source.name} into a directory and set MODELKEEP_MIRROR to it, or give your own file with --data",
+        next_step=f"put {source.name} into a directory and set MODELKEEP_MIRROR to it, or give a file with --data",
     )
 
 
@@ -180,7 +180,9 @@ def _own_file(source: Source, store: Store, data: str) -> RawFile:
             ) from None
         digest = file_digest(path)
         ref = store.put_file(f"sources/{digest}/{path.name}", path, kind="raw")
-    return RawFile(source.name, ref, f"own file {Path(data).name}", f"the user's own file in place of {source.name}", "")
+    return RawFile(
+        source.name, ref, f"own file {Path(data).name}", f"the user's own file in place of {source.name}", ""
+    )
 
 
 def _in_mirror(source: Source, wanted: Wanted, folder: Path) -> _Found:

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from problems.outline.catalogue import load_problem
 from problems.outline.problem import Problem
 from problems.outline.splits import SplitRows
-from store.artifacts import Store
+from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
 from tasks.examples import load_examples
 from tasks.steps import Products, Run, digests, do_once
@@ -45,7 +45,7 @@ def _divide(problem: Problem, run: Run, ingested: StepRecord, lease: Lease) -> P
     return Products({"rows": _save_rows(rows, lease)}, {**sizes, "folds": len(rows.folds)})
 
 
-def _save_rows(rows: SplitRows, lease: Lease):
+def _save_rows(rows: SplitRows, lease: Lease) -> ArtifactRef:
     import numpy as np
 
     arrays = {"train": rows.train, "validation": rows.validation, "test": rows.test}

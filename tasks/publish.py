@@ -31,11 +31,12 @@ def show_validation(run: Run, result: ValidationResult) -> None:
         }
         for check in result.checks
     ]
+    passed = sum(check.success for check in result.checks)
     _show(
         create_table_artifact,
         key=_key(run, "data-checks"),
         table=rows,
-        description=f"{sum(check.success for check in result.checks)} of {len(rows)} checks passed on {result.rows:,} rows",
+        description=f"{passed} of {len(rows)} checks passed on {result.rows:,} rows",
     )
 
 
@@ -72,7 +73,7 @@ def show_picture(run: Run, name: str, svg: str, text: str) -> None:
 
 
 def show_link(run: Run, name: str, uri: str, text: str) -> None:
-    """A link to a page of the run; a local file is given as a file: address, which a browser opens when it is pasted."""
+    """A link to a page of the run; a local file as a file: address, which a browser opens when it is pasted."""
     from pathlib import Path
 
     from prefect.artifacts import create_link_artifact

@@ -40,7 +40,7 @@ def register(run: Run, manifest: ArtifactRef, fitted: StepRecord, evaluated: Ste
 
 @task(name="promote", cache_policy=NO_CACHE, task_run_name="promote {run.problem}")
 def promote(run: Run, version: Version, evaluated: StepRecord) -> bool:
-    """Make the version champion if the evaluation said so. Raises PromotionConflict if another was promoted meanwhile."""
+    """Make the version champion if the evaluation said so. Raises PromotionConflict if another was faster."""
     if not evaluated.facts["promote"]:
         logger.info("promote   kept version %s: %s", evaluated.facts["champion"], evaluated.facts["reason"])
         return False

@@ -1,9 +1,7 @@
-"""Report: one page and its pictures for a run, in the store and in the Prefect UI; then the manifest, which closes it."""
+"""Report: one page and its pictures for a run, in the store and in the Prefect UI; then the manifest that closes it."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,15 +18,11 @@ from tasks.examples import load_examples
 from tasks.manifest import close_run, describe_run
 from tasks.prepare import load_rows
 from tasks.publish import show_evaluation, show_link, show_picture
-from tasks.report_page import Picture, ReportContent, SourceOrigin, figure_png, picture, render_report
+from tasks.report_page import Picture, ReportContent, SourceOrigin, figure_png, picture, render_report, thumbnail
 from tasks.steps import Run
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from problems.outline.plots import Plot
-
-_LARGEST_THUMBNAIL = 256
 
 
 @task(name="report", cache_policy=NO_CACHE, task_run_name="report {run.problem}")
@@ -177,16 +171,5 @@ def _thumbnails(examples: Examples, worst: Sequence[Mapping[str, Any]]) -> dict[
     """The pictures of the worst examples as data URIs; nothing where examples are not pictures."""
     for array in examples.features.values():
         if array.dtype == "uint8" and array.ndim == 4 and array.shape[-1] in (1, 3):
-            return {int(entry["row"]): _data_uri(array[entry["row"]]) for entry in worst}
+            return {int(entry["row"]): thumbnail(array[entry["row"]]) for entry in worst}
     return {}
-
-
-def _data_uri(pixels: np.ndarray) -> str:
-    """uint8 (height, width, 1 or 3) as a PNG no larger than a thumbnail."""
-    from PIL import Image
-
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    image.thumbnail((_LARGEST_THUMBNAIL, _LARGEST_THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

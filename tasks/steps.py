@@ -91,7 +91,12 @@ def do_once(
         logger.info("%-9s unchanged", step)
         return found
     claim = claim_step(
-        store, run.problem, step, key, holder={"run": run.run_id}, on_wait=lambda text: logger.info("%-9s %s", step, text)
+        store,
+        run.problem,
+        step,
+        key,
+        holder={"run": run.run_id},
+        on_wait=lambda text: logger.info("%-9s %s", step, text),
     )
     if isinstance(claim, StepRecord):
         logger.info("%-9s done by another process", step)

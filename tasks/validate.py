@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -14,6 +15,9 @@ from store.steps import Lease, StepRecord
 from tasks.publish import show_validation
 from tasks.report import report_refused_data
 from tasks.steps import Products, Run, digests, do_once
+
+if TYPE_CHECKING:
+    from validation.gate import ValidationResult
 
 logger = logging.getLogger("modelkeep")
 
@@ -61,6 +65,6 @@ def _check(problem: Problem, run: Run, frame: ArtifactRef, lease: Lease) -> Prod
     )
 
 
-def _reason(result) -> str:
+def _reason(result: ValidationResult) -> str:
     failed = ", ".join(dict.fromkeys(check.subject for check in result.failures))
     return f"The data failed {len(result.failures)} of {len(result.checks)} checks ({failed})."

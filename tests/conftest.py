@@ -30,7 +30,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     reasons = {
         "data": "" if _has_mirror() else "set MODELKEEP_MIRROR to a directory with the real data sets",
         "browser": "" if CHROMIUM else "Chromium is not installed (Debian: apt-get install chromium)",
-        "network": "" if os.environ.get("MODELKEEP_TEST_NETWORK") else "set MODELKEEP_TEST_NETWORK=1 to use the internet",
+        "network": ""
+        if os.environ.get("MODELKEEP_TEST_NETWORK")
+        else "set MODELKEEP_TEST_NETWORK=1 to use the internet",
         "gpu": "" if Path("/proc/driver/nvidia").exists() else "there is no GPU",
     }
     for item in items:

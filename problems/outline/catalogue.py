@@ -27,7 +27,7 @@ def problem_names() -> list[str]:
 
 
 # A name that must be one of them: in the Prefect UI it makes a list to choose from.
-ProblemName = StrEnum("ProblemName", {name: name for name in problem_names()})
+ProblemName = StrEnum("ProblemName", {name: name for name in problem_names()})  # type: ignore[misc]
 
 
 def problem_path(name: str) -> Path:

@@ -67,10 +67,10 @@ class Objective(ABC):
         if value is None or math.isnan(value):
             return "undefined"
         if metric.is_share:
-            return f"{value * 100:.1f} %"
+            return _with_minus(f"{value * 100:.1f} %")
         digits = 2 if metric.unit else 3
         text = f"{value:.{digits}f}" if 0.1 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
-        return f"{text} {metric.unit}".rstrip()
+        return f"{_with_minus(text)} {metric.unit}".rstrip()
 
     def describe_range(self, ends: Sequence[float] | None, metric: Metric) -> str:
         """Both ends to two digits of the distance between them: "1.76 to 2.45 k$", "95.5 to 97.8 %"."""
@@ -78,7 +78,7 @@ class Objective(ABC):
             return "undefined"
         low, high = (end * (100 if metric.is_share else 1) for end in ends)
         digits = 1 - math.floor(math.log10(high - low)) if high > low else 3
-        texts = [f"{end:.{min(max(digits, 0), 9)}f}" for end in (low, high)]
+        texts = [_with_minus(f"{end:.{min(max(digits, 0), 9)}f}") for end in (low, high)]
         return f"{texts[0]} to {texts[1]} {'%' if metric.is_share else metric.unit}".rstrip()
 
     def describe_difference(self, value: float, metric: Metric) -> str:
@@ -186,7 +186,7 @@ class Regression(Objective):
         self,
         target: np.ndarray,
         predictions: pd.DataFrame,
-        frame: pd.DataFrame,  # noqa: ARG002
+        frame: pd.DataFrame,
         baseline: pd.DataFrame,
     ) -> dict[str, Plot]:
         from problems.outline import plots
@@ -268,8 +268,8 @@ class Binary(Objective):
         self,
         target: np.ndarray,
         predictions: pd.DataFrame,
-        frame: pd.DataFrame,  # noqa: ARG002
-        baseline: pd.DataFrame,  # noqa: ARG002
+        frame: pd.DataFrame,
+        baseline: pd.DataFrame,
     ) -> dict[str, Plot]:
         from problems.outline import plots
 
@@ -347,8 +347,8 @@ class Multiclass(Objective):
         self,
         target: np.ndarray,
         predictions: pd.DataFrame,
-        frame: pd.DataFrame,  # noqa: ARG002
-        baseline: pd.DataFrame,  # noqa: ARG002
+        frame: pd.DataFrame,
+        baseline: pd.DataFrame,
     ) -> dict[str, Plot]:
         from problems.outline import plots
 
@@ -364,6 +364,10 @@ class Multiclass(Objective):
 
     def target_labels(self, target: np.ndarray) -> list[Any]:
         return [self.classes[number] for number in _class_numbers(target, self.classes)]
+
+
+def _with_minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _in_points(text: str, metric: Metric) -> str:

@@ -169,7 +169,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) 
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     axes.grid(False)
     if count <= MOST_LISTED_CLASSES:
-        axes.set_xticks(range(count), classes, rotation=0 if max(map(len, classes)) < 8 else 45)
+        axes.set_xticks(range(count), classes, rotation=0 if count * max(map(len, classes)) < 50 else 45)
         axes.set_yticks(range(count), classes)
     _label(axes, "predicted", "true")
     mistakes = np.where(np.eye(count, dtype=bool), 0, table)

@@ -149,7 +149,6 @@ def _all_rows(examples: Examples) -> np.ndarray:
 def _stratified(rows: np.ndarray, examples: Examples, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide `rows` in parts of the shares (1 - share, share), with the classes of the target as frequent in both."""
     import numpy as np
-
     from sklearn.model_selection import train_test_split
 
     if share <= 0 or not len(rows):

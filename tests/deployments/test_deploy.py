@@ -15,6 +15,7 @@ import pytest
 from deployments.deploy import OURS, DeploymentFailed, declare, deploy
 from deployments.pull import NoFolder, work_in
 from flows.server import ServerAddress
+from problems.outline.catalogue import problem_names
 from tests.prefect_server import wait_for
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def deployed(client: SyncPrefectClient, name: str) -> DeploymentResponse:
 
 
 def test_every_problem_is_deployed_once_and_nothing_else_is() -> None:
-    catalogue = pytest.importorskip("problems.outline.catalogue")
-    declared = declare(catalogue.problem_names())["deployments"]
-    assert [entry["name"] for entry in declared] == catalogue.problem_names()
-    assert [entry["parameters"]["problem"] for entry in declared] == catalogue.problem_names()
+    declared = declare(problem_names())["deployments"]
+    assert problem_names()
+    assert [entry["name"] for entry in declared] == problem_names()
+    assert [entry["parameters"]["problem"] for entry in declared] == problem_names()
 
 
 def test_every_deployment_has_what_is_needed_to_run_it_and_to_find_it_again() -> None:

@@ -226,6 +226,12 @@ def test_an_endpoint_that_nobody_serves_is_said_plainly_without_its_password(
     assert "secret-word" not in str(caught.value)
 
 
+def test_an_endpoint_that_is_no_address_is_said_plainly(use_endpoint: Callable[[str], None]) -> None:
+    use_endpoint("localhost:9000")
+    with pytest.raises(StoreUnavailable, match="The endpoint is not an address"):
+        open_store("s3://bucket/prefix").read_document("a")
+
+
 @pytest.mark.parametrize("uri", ["s3://", "s3:///prefix", "s3://bucket/a/../b", "s3://bucket//a"])
 def test_an_address_that_is_none_is_refused(uri: str) -> None:
     with pytest.raises(InvalidKey):

@@ -15,8 +15,9 @@ import pytest
 
 from store import open_store
 from store.artifacts import Store
-from store.errors import ArtifactCorrupt, LeaseLost, StepHeld, WriteConflict
+from store.errors import ArtifactCorrupt, LeaseLost, StepHeld, StoreUnavailable, WriteConflict
 from store.steps import Lease, StepRecord, claim_step, find_step, retire_step
+from tests.store.faulty_proxy import Fault, FaultyProxy
 
 Start = Callable[..., "subprocess.Popen[str]"]
 STEP = ("housing", "fit", "abc")
@@ -155,8 +156,9 @@ def test_who_waits_gets_what_the_other_published(store: Store) -> None:
     found: list[StepRecord | Lease] = []
     waiting = threading.Event()
     with claim(store) as lease:
-        arguments = {"on_wait": lambda _: waiting.set()}
-        waiter = threading.Thread(target=lambda: found.append(claim_step(store, *STEP, **arguments)))
+        waiter = threading.Thread(
+            target=lambda: found.append(claim_step(store, *STEP, on_wait=lambda _: waiting.set()))
+        )
         waiter.start()
         assert waiting.wait(20)
         record = lease.publish({"model": lease.put_bytes("model", b"1", kind="keras")}, {})
@@ -329,3 +331,37 @@ def test_looking_for_a_finished_step_imports_nothing_heavy(local_store: Store, s
 def test_opening_a_store_in_s3_asks_nothing_of_the_network(use_endpoint: Callable[[str], None]) -> None:
     use_endpoint("http://127.0.0.1:1")
     assert open_store("s3://bucket/prefix/").uri == "s3://bucket/prefix"
+
+
+def test_leaving_the_block_never_undoes_a_result_whose_answer_was_lost(
+    bucket: str, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    store = open_store(f"s3://{bucket}/prefix")
+    with pytest.raises(StoreUnavailable), claim(store) as lease:
+        ref = lease.put_bytes("model", b"weights", kind="keras")
+        proxy.faults = [Fault("lose_answer", method="PUT", part=DOCUMENT)]
+        lease.publish({"model": ref}, {})
+    record = find_step(store, *STEP)
+    assert record is not None
+    assert record.products == {"model": ref}
+
+
+def test_a_lease_outlives_trouble_and_recognises_its_own_lost_renewal(
+    bucket: str, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    store = open_store(f"s3://{bucket}/prefix")
+    with claim(store, lease_seconds=2) as lease:
+        proxy.faults = [
+            Fault("lose_answer", method="PUT", part=DOCUMENT),
+            Fault("status", times=2, method="PUT", part=DOCUMENT),
+        ]
+        for _ in range(200):
+            if len(proxy.met) == 3:
+                break
+            threading.Event().wait(0.05)
+        assert proxy.met == ["lose_answer", "status", "status"]
+        lease.ensure_held()
+        lease.publish({}, {})
+    assert find_step(store, *STEP) is not None

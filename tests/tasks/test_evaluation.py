@@ -98,7 +98,8 @@ def test_memory_is_bounded_by_chunks_that_do_not_change_the_result(
     target: np.ndarray, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measured(target, frame)["metrics"]["rmse"]["interval"]
-    monkeypatch.setattr(module, "_CHUNK_NUMBERS", 7 * NUM_ROWS)
+    monkeypatch.setattr(module, "_CHUNK_NUMBERS", 1)
+    monkeypatch.setattr(module, "_LEAST_CHUNK", 7)
     assert measured(target, frame)["metrics"]["rmse"]["interval"] == pytest.approx(whole, rel=1e-12)
 
 
