@@ -58,13 +58,13 @@ class LocalStore(Store):
         key = self.key_of(ref)
         found = self.find(key, kind=ref.kind)
         if found is None:
-            raise missing(ref)
-        verify(ref, found.size, found.sha256)
+            raise missing(ref, self.address(ref))
+        verify(ref, found.size, found.sha256, self.address(ref))
         return self._path(key)
 
     def copy(self, ref: ArtifactRef, key: str) -> ArtifactRef:
         source, path = self.local_path(ref), self._path(key)
-        wanted = self._ref(key, ref.sha256, ref.size, ref.kind)
+        wanted = ArtifactRef(key, ref.sha256, ref.size, ref.kind)
         try:
             linked = _in_folder(path.parent, lambda: _link(source, path))
         except OSError:  # another file system, or as many links as a file can have
@@ -79,7 +79,7 @@ class LocalStore(Store):
         path = self._path(key)
         with explained(path):
             try:
-                return self._ref(key, sha256_of_file(path), path.stat().st_size, kind)
+                return ArtifactRef(key, sha256_of_file(path), path.stat().st_size, kind)
             except _NO_SUCH_FILE:
                 return None
 
@@ -150,7 +150,7 @@ class LocalStore(Store):
     def _put(self, key: str, kind: str, fill: Callable[[BinaryIO], str]) -> ArtifactRef:
         path = self._path(key)
         with explained(path), _temporary(path.parent, fill) as (temporary, sha256):
-            wanted = self._ref(key, sha256, temporary.stat().st_size, kind)
+            wanted = ArtifactRef(key, sha256, temporary.stat().st_size, kind)
             if not _link(temporary, path):
                 return self._settle(wanted, temporary)
             _sync_folder(path.parent)
@@ -164,7 +164,7 @@ class LocalStore(Store):
         if found is None and not _link(source, path):  # it went meanwhile, or it is a folder
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         if found is not None and not is_damaged(found, wanted):
-            return same_or_exists(found, wanted)
+            return same_or_exists(found, wanted, self.address(wanted))
         if found is not None:
             _replace(source, path)
         _sync_folder(path.parent)

@@ -147,7 +147,7 @@ def _references(store: Store, manifest: bytes) -> Iterator[str]:
     pending: list[Any] = [parse_document(Document(manifest, ""), "a run's manifest.json")]
     while pending:
         value = pending.pop()
-        if is_reference(value) and value["uri"].startswith(f"{store.uri}/"):
+        if is_reference(value):
             yield store.key_of(ArtifactRef.from_dict(value))
         elif isinstance(value, dict):
             pending += value.values()

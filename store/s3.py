@@ -114,7 +114,7 @@ class S3Store(Store):
             if progress is not None:
                 progress(size, size)
             return ref
-        wanted = self._ref(checked_key(key), sha256_of_file(path), size, kind)
+        wanted = ArtifactRef(checked_key(key), sha256_of_file(path), size, kind)
         if self.is_whole(wanted):
             return wanted
 
@@ -127,7 +127,7 @@ class S3Store(Store):
         return self._put(wanted, lambda only: self._send_parts(wanted, _PART, send, only, progress, **algorithm))
 
     def put_bytes(self, key: str, data: bytes, *, kind: str) -> ArtifactRef:
-        wanted = self._ref(checked_key(key), sha256_of(data), len(data), kind)
+        wanted = ArtifactRef(checked_key(key), sha256_of(data), len(data), kind)
         address = {**self._address(key), "Metadata": _metadata(wanted)}
         return self._put(wanted, lambda only: self.client.put_object(Body=data, **address, **only))
 
@@ -145,12 +145,12 @@ class S3Store(Store):
 
     def copy(self, ref: ArtifactRef, key: str) -> ArtifactRef:
         source = self.key_of(ref)
-        wanted = self._ref(checked_key(key), ref.sha256, ref.size, ref.kind)
+        wanted = ArtifactRef(checked_key(key), ref.sha256, ref.size, ref.kind)
         head = self._head(source)
         if head is None:
-            raise missing(ref)
+            raise missing(ref, self.address(ref))
         found = self._described(source, ref.kind, head)
-        verify(ref, found.size, found.sha256)
+        verify(ref, found.size, found.sha256, self.address(ref))
         if ref.size == 0:
             return self.put_bytes(key, b"", kind=ref.kind)
 
@@ -243,7 +243,7 @@ class S3Store(Store):
     def _put(self, wanted: ArtifactRef, upload: Callable[[Arguments], object]) -> ArtifactRef:
         """Uploads unless the key is taken; an upload whose answer was lost finds itself there."""
         key = self.key_of(wanted)
-        with _explained(wanted.uri):
+        with _explained(self.address(wanted)):
             try:
                 _patiently(lambda: upload({"IfNoneMatch": "*"}))
                 return wanted
@@ -253,7 +253,7 @@ class S3Store(Store):
                     raise
             found = self._described(key, wanted.kind, head)
             if not is_damaged(found, wanted):
-                return same_or_exists(found, wanted)
+                return same_or_exists(found, wanted, self.address(wanted))
             _patiently(lambda: upload({"IfMatch": head["ETag"]}))
         return wanted
 
@@ -298,21 +298,21 @@ class S3Store(Store):
             num_download_attempts=_ATTEMPTS,
         )
         try:
-            with _explained(ref.uri):
+            with _explained(self.address(ref)):
                 try:
                     self.client.download_file(self.bucket, self._prefix + key, str(temporary), Config=config)
                 except ClientError as error:
                     if _code(error) in {"NoSuchKey", "404"}:
-                        raise missing(ref) from error
+                        raise missing(ref, self.address(ref)) from error
                     raise
-            verify(ref, temporary.stat().st_size, sha256_of_file(temporary))
+            verify(ref, temporary.stat().st_size, sha256_of_file(temporary), self.address(ref))
             temporary.chmod(0o444)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
     def _described(self, key: str, kind: str, head: Any) -> ArtifactRef:
-        return self._ref(key, head["Metadata"].get("sha256", "unknown"), head["ContentLength"], kind)
+        return ArtifactRef(key, head["Metadata"].get("sha256", "unknown"), head["ContentLength"], kind)
 
     def _address(self, key: str) -> Arguments:
         return {"Bucket": self.bucket, "Key": self._prefix + key}

@@ -104,6 +104,7 @@ def _open_training(
     hyperparameters = problem.hyperparameters.from_settings(run.hyperparameters)
     model = problem.build(hyperparameters, examples.take(train_rows))
     problem.objective.compile(model, hyperparameters)
+    examples = examples.only(input_names(model, examples))
     first = train_rows[:1]
     features = {name: array[first] for name, array in examples.features.items()}
     with open_engine(model, features, problem.objective.training_target(examples.target[first])) as engine:
@@ -249,11 +250,18 @@ def load_model(path: Path) -> keras.Model:
         ) from fault
 
 
+def input_names(model: keras.Model, examples: Examples) -> list[str]:
+    """The features that the model takes: those it has inputs for, all where it does not name its inputs."""
+    inputs = getattr(model, "input", None)
+    return [name for name in examples.features if not isinstance(inputs, dict) or name in inputs]
+
+
 def predict_with(model: keras.Model, examples: Examples, rows: np.ndarray) -> np.ndarray:
     """A loaded model's outputs for some rows, float32 (len(rows), outputs). One call: meant for a few thousand rows."""
     import numpy as np
     from keras import ops
 
+    examples = examples.only(input_names(model, examples))
     parts = [rows[start : start + 512] for start in range(0, len(rows), 512)]
     return np.concatenate(
         [

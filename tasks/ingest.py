@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,7 +43,8 @@ class SourceUnavailable(ModelkeepError):
 class RawFile:
     """A verified raw file in the store, and where it came from.
 
-    `differs` is "" for the public original, else what differs from it (a substitute, a part, the user's own file).
+    `differs` is "" for the public original, else what differs from it (a substitute, a part, the user's own file);
+    `own` tells the user's own file, whose SHA-256 nobody knew before.
     """
 
     source: str
@@ -51,6 +52,7 @@ class RawFile:
     origin: str
     differs: str
     licence: str
+    own: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "ref": self.ref.to_dict()}
@@ -61,8 +63,7 @@ def ingest(run: Run) -> StepRecord:
     """Raw files → examples in the store. Raises SourceUnavailable, BadInput."""
     problem = load_problem(run.problem)
     store = run.open_store()
-    wanted = Wanted(run.problem, run.mirror, run.data, run.full)
-    files = [fetch(source, store, wanted) for source in problem.sources]
+    files = fetch_all(problem, store, Wanted(run.problem, run.mirror, run.data, run.full))
     return do_once(
         run,
         "ingest",
@@ -85,18 +86,21 @@ def _read_examples(problem: Problem, files: list[RawFile], run: Run, store: Stor
 
 def read_sources(problem: Problem, store: Store, mirror: str, data: str, folder: str) -> Examples:
     """All examples of a problem, outside a run. Raises SourceUnavailable, BadInput."""
-    wanted = Wanted(problem.name, mirror, data, full=False)
-    return problem.read(_local_files([fetch(source, store, wanted) for source in problem.sources], store, folder))
+    files = fetch_all(problem, store, Wanted(problem.name, mirror, data, full=False))
+    return problem.read(_local_files(files, store, folder))
 
 
 def _local_files(files: list[RawFile], store: Store, folder: str) -> Files:
-    return Files({file.source: _under_its_own_name(store.local_path(file.ref), file.ref, folder) for file in files})
+    return Files(
+        {file.source: _under_its_own_name(store.local_path(file.ref), file.ref, folder) for file in files},
+        verified=frozenset(file.source for file in files if not file.own),
+    )
 
 
 def _under_its_own_name(path: Path, ref: ArtifactRef, folder: str) -> Path:
     # A store's local copy may be named by its digest; readers tell formats apart by suffix.
     link = Path(folder, ref.sha256[:12], ref.name)
-    link.parent.mkdir()
+    link.parent.mkdir(exist_ok=True)
     link.symlink_to(path.resolve())
     return link
 
@@ -130,6 +134,23 @@ class _Found:
     sha256: str
     name: str
     differs: str = ""
+
+
+def fetch_all(problem: Problem, store: Store, wanted: Wanted) -> list[RawFile]:
+    """Every raw file of the problem in the store; the user's own file stands in for the first. Raises
+    SourceUnavailable."""
+    first, *others = problem.sources
+    files = [fetch(first, store, wanted)]
+    for source in others:
+        if source.optional and wanted.data:
+            continue
+        try:
+            files.append(fetch(source, store, replace(wanted, data="")))
+        except SourceUnavailable as reason:
+            if not source.optional:
+                raise
+            logger.warning("ingest    goes on without %s: %s", source.name, reason.what)
+    return files
 
 
 def fetch(source: Source, store: Store, wanted: Wanted) -> RawFile:
@@ -181,7 +202,7 @@ def _own_file(source: Source, store: Store, data: str) -> RawFile:
         digest = file_digest(path)
         ref = store.put_file(f"sources/{digest}/{path.name}", path, kind="raw")
     return RawFile(
-        source.name, ref, f"own file {Path(data).name}", f"the user's own file in place of {source.name}", ""
+        source.name, ref, f"own file {Path(data).name}", f"the user's own file in place of {source.name}", "", own=True
     )
 
 
@@ -190,11 +211,16 @@ def _in_mirror(source: Source, wanted: Wanted, folder: Path) -> _Found:
         raise _NotThere("mirror: none is set (MODELKEEP_MIRROR)")
     substitute = _substitutes(wanted.mirror, folder).get(source.name)
     name = substitute["file"] if substitute else source.name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise _NotThere(f"mirror: its mirror.toml leads out of it ({name})")
     expected = substitute["sha256"] if substitute else source.sha256
     path = folder / "mirrored" / Path(name).name
     path.parent.mkdir(exist_ok=True)
     try:
         _copy_from(_join(wanted.mirror, name), path)
+        if not substitute and (digest := file_digest(path)) in source.rewritten:
+            note = f"the same values in other bytes: {source.rewritten[digest]}"
+            return _Found(path, "mirror", digest, path.name, note)
         _verify(path, expected)
     except _NotThere as reason:
         raise _NotThere(f"mirror: {reason}") from None

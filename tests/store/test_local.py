@@ -198,4 +198,13 @@ def test_a_store_given_by_a_relative_path_stays_where_it_was_opened(
     store = open_store("modelkeep-store")
     monkeypatch.chdir("/")
     ref = store.put_bytes("a", b"1", kind="json")
-    assert ref.uri == f"{tmp_path}/modelkeep-store/a"
+    assert store.address(ref) == f"{tmp_path}/modelkeep-store/a"
+
+
+def test_a_store_that_was_moved_is_whole(tmp_path: Path) -> None:
+    """References say nothing of where the store is, so it can be moved, copied and restored from a backup."""
+    before = open_store(tmp_path / "before")
+    ref = before.put_bytes("runs/a/metrics.json", b"{}", kind="json")
+    (tmp_path / "before").rename(tmp_path / "after")
+    after = open_store(tmp_path / "after")
+    assert after.is_whole(ref) and after.read_bytes(ref) == b"{}"

@@ -167,7 +167,8 @@ def test_nothing_is_removed_when_a_kept_manifest_cannot_be_read(tmp_path: Path) 
     manifest = make_run(store, "run-1")
     register(store, "run-1", manifest)
     assert manifest is not None
-    Path(manifest.uri).chmod(0o644)
-    Path(manifest.uri).write_text("{")
+    path = Path(store.address(manifest))
+    path.chmod(0o644)
+    path.write_text("{")
     with pytest.raises(ArtifactCorrupt, match=r"manifest\.json"):
         plan_removal(store)

@@ -144,19 +144,22 @@ def test_a_document_whose_answer_was_lost_is_not_taken_for_a_conflict(
 def test_a_promotion_whose_answer_was_lost_and_that_others_built_on_is_not_repeated(
     bucket: str, store: S3Store, proxy: FaultyProxy, moto_endpoint: str, use_endpoint: Callable[[str], None]
 ) -> None:
-    def register(store: Store, run: str) -> None:
-        manifest = store.put_bytes(f"runs/a/{run}/manifest.json", b"{}", kind="json")
-        Registry(store).register("a", run=run, manifest=manifest, metrics={}, actor="ada", reason="")
+    def promote(store: Store, number: int) -> None:
+        manifest = store.put_bytes(f"runs/a/{number}/manifest.json", b"{}", kind="json")
+        who = {"actor": "ada", "reason": "better", "run": str(number)}
+        Registry(store).register("a", manifest=manifest, metrics={}, **who)
+        Registry(store).promote("a", number, expected=number - 1 or None, **who)
 
     assert store.read_document("a") is None  # it is connected through the proxy; the other is not
     use_endpoint(moto_endpoint)
     other = S3Store(store.uri)
-    register(other, "first")
-    proxy.faults = [Fault("lose_answer", method="PUT", part="models/", before=lambda: register(other, "second"))]
-    Registry(store).promote("a", 1, expected=None, actor="ada", reason="", run="first")
-    assert proxy.met == ["lose_answer"]
-    actions = [entry.action for entry in Registry(other).audit("a")]
-    assert actions == ["register", "promote", "register"]
+    passed = Fault("delay", method="PUT", part="models/")  # the registration goes through
+    lost = Fault("lose_answer", method="PUT", part="models/", before=lambda: promote(other, 2))
+    proxy.faults = [passed, lost]
+    promote(store, 1)
+    assert proxy.met == ["delay", "lose_answer"]
+    changes = [(entry.action, entry.version) for entry in Registry(other).audit("a")]
+    assert changes == [("register", 1), ("promote", 1), ("register", 2), ("promote", 2)]
 
 
 def test_colliding_writes_are_tried_again(store: S3Store, proxy: FaultyProxy) -> None:

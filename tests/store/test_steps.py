@@ -97,7 +97,7 @@ def test_a_published_step_is_found_with_its_products_and_facts(store: Store) -> 
 
 @pytest.mark.parametrize("damage", ["deleted", "truncated"])
 def test_a_step_whose_product_is_damaged_is_done_again_under_a_new_number(local_store: Store, damage: str) -> None:
-    product = Path(finish(local_store).products["model"].uri)
+    product = Path(local_store.address(finish(local_store).products["model"]))
     product.chmod(0o644)
     product.unlink() if damage == "deleted" else os.truncate(product, 3)
     assert find_step(local_store, *STEP) is None
