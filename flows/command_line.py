@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from modelkeep.errors import ModelkeepError
@@ -28,16 +27,16 @@ app.add_typer(server_app, name="server")
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 for a gate that said no, 2 for a mistake or a fault of the surroundings."""
     try:
-        return app(arguments, prog_name="modelkeep", standalone_mode=False) or 0
+        app(arguments, prog_name="modelkeep")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
     except ModelkeepError as error:
         print(f"modelkeep: {error}", file=sys.stderr)
         return error.exit_code
-    except click.ClickException as mistake:
-        mistake.show()
-        return 2
-    except (click.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         print("modelkeep: stopped", file=sys.stderr)
         return 130
+    return 0
 
 
 # --- options that several commands have ----------------------------------------------------------------------------
@@ -102,13 +101,13 @@ def train(
         list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyperparameter; may be repeated.")
     ] = None,
     variant: Annotated[str, typer.Option(help="A named setting of the problem, such as mlp.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Decides the split, the first weights and the order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the first weights and the order of examples.")] = 0,
     sample: Annotated[int | None, typer.Option(min=1, help="Use only so many examples.")] = None,
     data: Annotated[str, typer.Option(help="Your own file, path or address, in place of the source.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Refuse a package's partial copy of the data.")] = False,
     store: StoreOption = "",
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Train a model and make it champion if it is the better one. With nothing changed, nothing is done.
 
     Examples:
@@ -138,11 +137,11 @@ def train(
     )
     answer = find_answer(request)
     if answer:
-        return _show_answer(answer, request.store, as_json)
+        _show_answer(answer, request.store, as_json)
+        return
     show_log_lines()
     trained = run_train(request)
     _show_run(request.store, trained.run, trained.version, trained.champion, as_json)
-    return 0
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -165,7 +164,7 @@ def _absolute(data: str) -> str:
     return data if not data or "://" in data else str(Path(data).expanduser().absolute())
 
 
-def _show_answer(answer: Any, store: str, as_json: bool) -> int:
+def _show_answer(answer: Any, store: str, as_json: bool) -> None:
     manifest = answer.manifest
     run, decision = manifest["run"], manifest["decision"]
     if not decision["register"]:
@@ -174,11 +173,10 @@ def _show_answer(answer: Any, store: str, as_json: bool) -> int:
             f"  {decision['reason']}\n  kept in {store}/runs/{manifest['problem']}/{run}",
             file=sys.stderr,
         )
-        return 1
+        raise typer.Exit(1)
     if not as_json:
         print(f"{manifest['problem']}: nothing has changed since run {run}; nothing was computed.")
     _show_run(store, run, answer.version, answer.champion == answer.version, as_json)
-    return 0
 
 
 def _show_run(store: str, run: str, version: int | None, is_champion: bool, as_json: bool) -> None:
@@ -210,7 +208,7 @@ def reproduce(
     run: Annotated[str, typer.Argument(help="A run; `modelkeep models PROBLEM` lists them.")],
     store: StoreOption = "",
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Train a run again from its manifest and compare data, weights and metrics; exit 1 if they differ.
 
     Example:  modelkeep reproduce housing-20260101T120000-1a2b3c
@@ -224,7 +222,8 @@ def reproduce(
     lines += [f"  {name:<12}{then} → {now}" for name, (then, now) in result["metrics"].items() if then != now]
     lines += [f"  {name} has changed since" for name in result["changed"]]
     _print(result, as_json, "\n".join(lines))
-    return 0 if same else 1
+    if not same:
+        raise typer.Exit(1)
 
 
 # --- models --------------------------------------------------------------------------------------------------------
@@ -408,7 +407,7 @@ def gc(
 
 
 @app.command()
-def doctor(store: StoreOption = "", as_json: JsonOption = False) -> int:
+def doctor(store: StoreOption = "", as_json: JsonOption = False) -> None:
     """Check this machine, the store and Prefect, and say what is missing or unsafe; exit 2 if something is.
 
     Example:  modelkeep doctor
@@ -424,7 +423,8 @@ def doctor(store: StoreOption = "", as_json: JsonOption = False) -> int:
         if finding.next_step and finding.level != "ok":
             lines.append(f"        next: {finding.next_step}")
     _print([asdict(finding) for finding in findings], as_json, "\n".join(lines))
-    return 2 if any(finding.level == "error" for finding in findings) else 0
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(2)
 
 
 @server_app.command("start")

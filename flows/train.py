@@ -54,7 +54,7 @@ def train(
     variant: Annotated[
         str, Field(description="A named setting of the problem, such as mlp; empty for its default")
     ] = "",
-    seed: Annotated[int, Field(ge=0, description="Decides the split, the initial weights and the order")] = 0,
+    seed: Annotated[int, Field(ge=0, description="Decides the initial weights and the order of examples")] = 0,
     sample: Annotated[int | None, Field(ge=1, description="Use only so many examples, drawn at random")] = None,
     data: Annotated[str, Field(description="Your own file, path or address, in place of the source")] = "",
     full: Annotated[bool, Field(description="Refuse a package's partial copy of the data")] = False,

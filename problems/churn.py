@@ -60,7 +60,6 @@ LEVELS: dict[str, tuple[str, ...]] = {
 }
 NUM_LEVELS = sum(map(len, LEVELS.values()))
 AMOUNTS = ("tenure", "MonthlyCharges", "TotalCharges")
-UNKNOWN_LEVEL = 255
 
 
 class ChurnHyperparameters(Hyperparameters):
@@ -78,12 +77,12 @@ class ChurnHyperparameters(Hyperparameters):
 
 
 def read(files: Files) -> Examples:
-    """7,043 customers: `levels` uint8 (n, 16), `amounts` float32 (n, 3) in months and dollars, the target 1 for left."""
+    """7,043 customers: `levels` int32 (n, 16), `amounts` float32 (n, 3) in months and dollars, the target 1 for left."""
     import numpy as np
 
-    columns = {"customerID": "str", **dict.fromkeys(LEVELS, "str"), **dict.fromkeys(AMOUNTS, "float64"), "Churn": "str"}
     from problems.outline.raw import read_csv
 
+    columns = {"customerID": "str", **dict.fromkeys(LEVELS, "str"), **dict.fromkeys(AMOUNTS, "float64"), "Churn": "str"}
     table = _with_checks(read_csv(files[FILE], columns, missing_values=("", " ")))
     features = {"levels": number_levels(table), "amounts": table[list(AMOUNTS)].to_numpy(np.float32)}
     return Examples(features, (table["Churn"] == "Yes").to_numpy(np.uint8), table)
@@ -108,16 +107,16 @@ def _with_checks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def number_levels(table: pd.DataFrame) -> np.ndarray:
-    """uint8 (n, 16): the place of each answer in the list of all levels of all columns; 255 for an unknown one."""
+    """int32 (n, 16): the place of each answer in the list of all levels of all columns; -1 for an unknown one."""
     import numpy as np
     import pandas as pd
 
     columns, first = [], 0
     for name, levels in LEVELS.items():
         numbers = pd.Index(levels).get_indexer(table[name])
-        columns.append(np.where(numbers < 0, UNKNOWN_LEVEL, numbers + first))
+        columns.append(np.where(numbers < 0, -1, numbers + first))
         first += len(levels)
-    return np.column_stack(columns).astype(np.uint8)
+    return np.column_stack(columns).astype(np.int32)
 
 
 def expectations() -> list[Expectation]:
@@ -148,7 +147,7 @@ def build(hyperparameters: ChurnHyperparameters, train: Examples) -> keras.Model
     import keras
     from keras import layers
 
-    levels = keras.Input((len(LEVELS),), name="levels", dtype="uint8")
+    levels = keras.Input((len(LEVELS),), name="levels", dtype="int32")
     amounts = keras.Input((len(AMOUNTS),), name="amounts")
     inputs = {"levels": levels, "amounts": amounts}
     one_hot = layers.CategoryEncoding(NUM_LEVELS, output_mode="multi_hot")(levels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -66,7 +66,8 @@ def _judge(
     store = run.open_store()
     examples, rows = load_examples(store, ingested), load_rows(store, prepared)
     predictions = test_predictions(store, fitted)
-    compared = _predict_with_champion(problem, store, champion, examples, rows.test, predictions)
+    data_digests = {name: ref.sha256 for name, ref in ingested.products.items()}
+    compared = _predict_with_champion(problem, store, champion, examples, rows.test, predictions, data_digests)
     evaluation = measure(
         problem,
         target=examples.target[rows.test],
@@ -97,6 +98,7 @@ def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion
             f"The champion, version {compared.number}, could not be asked for predictions ({compared.fault}); "
             "choose a champion with `modelkeep promote` or `modelkeep rollback`.",
         )
+    caution = " The champion was trained on other data and may have seen some of these rows." * compared.has_other_data
     failed = "; ".join(verdict.reason for _, verdict in verdicts if not verdict.passed)
     return {
         "acceptance": [
@@ -104,7 +106,7 @@ def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion
         ],
         "accepted": accepted,
         "promote": accepted and decision.promote,
-        "reason": decision.reason if accepted else f"It is not accepted: {failed}.",
+        "reason": decision.reason + caution if accepted else f"It is not accepted: {failed}.",
     }
 
 
@@ -118,6 +120,7 @@ class _Champion:
     number: int | None = None
     predictions: pd.DataFrame | None = None
     fault: str = ""
+    has_other_data: bool = False
 
 
 def _predict_with_champion(
@@ -127,15 +130,17 @@ def _predict_with_champion(
     examples: Examples,
     rows: np.ndarray,
     predictions: pd.DataFrame,
+    data_digests: Mapping[str, str],
 ) -> _Champion:
     """The champion may have been trained on other rows: it is asked again, for exactly these."""
     if champion is None:
         return _Champion()
     try:
-        artifacts = json.loads(store.read_bytes(champion.manifest))["artifacts"]
-        path = store.local_path(ArtifactRef.from_dict(artifacts["fit/model.keras"]))
+        manifest = json.loads(store.read_bytes(champion.manifest))
+        path = store.local_path(ArtifactRef.from_dict(manifest["artifacts"]["fit/model.keras"]))
         outputs = predict_with(load_model(path), examples, rows)
-        return _comparable(champion, problem.objective.predictions(outputs), predictions)
+        compared = _comparable(champion, problem.objective.predictions(outputs), predictions)
+        return replace(compared, has_other_data=manifest["data_digests"] != data_digests)
     except (ModelkeepError, ValueError, KeyError) as fault:
         # A damaged or outdated champion must not stop a better one; it is kept until someone decides.
         logger.warning("evaluate  the champion cannot be compared: %s", fault)

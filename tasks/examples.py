@@ -1,30 +1,55 @@
-"""Examples in the store: one .npy a feature, so that they can be memory-mapped, and the frame as Parquet."""
+"""Examples in the store: features as .npy, so that they can be memory-mapped, and the frame as Parquet."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from problems.outline.problem import Examples
+from problems.outline.ragged import Ragged
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
 
-
-def save_examples(examples: Examples, lease: Lease) -> dict[str, ArtifactRef]:
-    """Write features, target and frame; the artifacts are named `feature.<name>`, `target` and `frame`."""
+if TYPE_CHECKING:
     import numpy as np
 
-    arrays = {**{f"feature.{name}": array for name, array in examples.features.items()}, "target": examples.target}
-    artifacts = {}
+
+def save_examples(examples: Examples, lease: Lease) -> dict[str, ArtifactRef]:
+    """Write features, target and frame; the artifacts are named `feature.<name>`, `target` and `frame`.
+
+    A ragged feature is a small JSON that says its form and names two arrays, which features in several forms share.
+    """
+    artifacts: dict[str, ArtifactRef] = {}
+    kept: dict[int, str] = {}
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
-        for name, array in arrays.items():
-            path = Path(folder, f"{name}.npy")
-            np.save(path, array, allow_pickle=False)
-            artifacts[name] = lease.put_file(path.name, path, kind="npy")
+
+        def keep(name: str, array: np.ndarray) -> str:
+            if id(array) not in kept:
+                artifacts[name] = _put_array(Path(folder, f"{name}.npy"), array, lease)
+                kept[id(array)] = name
+            return kept[id(array)]
+
+        for name, feature in examples.features.items():
+            if isinstance(feature, Ragged):
+                arrays = {part: keep(f"ragged.{name}.{part}", getattr(feature, part)) for part in ("values", "offsets")}
+                page = json.dumps({"width": feature.width, "form": feature.form, **arrays}).encode()
+                artifacts[f"feature.{name}"] = lease.put_bytes(f"feature.{name}.json", page, kind="ragged")
+            else:
+                artifacts[f"feature.{name}"] = _put_array(Path(folder, f"feature.{name}.npy"), feature, lease)
+        artifacts["target"] = _put_array(Path(folder, "target.npy"), examples.target, lease)
         path = Path(folder, "frame.parquet")
         examples.frame.to_parquet(path, index=False)
         artifacts["frame"] = lease.put_file(path.name, path, kind="parquet")
     return artifacts
+
+
+def _put_array(path: Path, array: np.ndarray, lease: Lease) -> ArtifactRef:
+    import numpy as np
+
+    np.save(path, array, allow_pickle=False)
+    return lease.put_file(path.name, path, kind="npy")
 
 
 def load_examples(store: Store, record: StepRecord) -> Examples:
@@ -32,10 +57,14 @@ def load_examples(store: Store, record: StepRecord) -> Examples:
     import numpy as np
     import pandas as pd
 
-    arrays = {
+    loaded: dict[str, np.ndarray | Ragged] = {
         name: np.load(store.local_path(ref), mmap_mode="r", allow_pickle=False)
         for name, ref in record.products.items()
         if ref.kind == "npy"
     }
-    features = {name.removeprefix("feature."): array for name, array in arrays.items() if name != "target"}
-    return Examples(features, arrays["target"], pd.read_parquet(store.local_path(record.products["frame"])))
+    for name, ref in record.products.items():
+        if ref.kind == "ragged":
+            told = json.loads(store.read_bytes(ref))
+            loaded[name] = Ragged(loaded[told["values"]], loaded[told["offsets"]], told["width"], told["form"])
+    features = {name.removeprefix("feature."): loaded[name] for name in loaded if name.startswith("feature.")}
+    return Examples(features, loaded["target"], pd.read_parquet(store.local_path(record.products["frame"])))

@@ -100,7 +100,7 @@ def _local_files(files: list[RawFile], store: Store, folder: str) -> Files:
 def _under_its_own_name(path: Path, ref: ArtifactRef, folder: str) -> Path:
     # A store's local copy may be named by its digest; readers tell formats apart by suffix.
     link = Path(folder, ref.sha256[:12], ref.name)
-    link.parent.mkdir(exist_ok=True)
+    link.parent.mkdir()
     link.symlink_to(path.resolve())
     return link
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("modelkeep")
 
+# The same for every run: a champion must not be compared on rows that it was trained on, whatever the seeds.
+SPLIT_SEED = 0
+
 
 @task(name="prepare", cache_policy=NO_CACHE, task_run_name="prepare {run.problem}")
 def prepare(run: Run, examples: StepRecord) -> StepRecord:
@@ -34,12 +37,11 @@ def prepare(run: Run, examples: StepRecord) -> StepRecord:
         lambda lease: _divide(problem, run, examples, lease),
         module=__name__,
         inputs=digests(examples),
-        parameters={"seed": run.seed},
     )
 
 
 def _divide(problem: Problem, run: Run, ingested: StepRecord, lease: Lease) -> Products:
-    rows = problem.split.divide(load_examples(run.open_store(), ingested), run.seed)
+    rows = problem.split.divide(load_examples(run.open_store(), ingested), SPLIT_SEED)
     sizes = {part: len(getattr(rows, part)) for part in ("train", "validation", "test")}
     logger.info("prepare   %s", ", ".join(f"{size} {part}" for part, size in sizes.items() if size))
     return Products({"rows": _save_rows(rows, lease)}, {**sizes, "folds": len(rows.folds)})

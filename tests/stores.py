@@ -26,7 +26,7 @@ from tests.store.faulty_proxy import FaultyProxy
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

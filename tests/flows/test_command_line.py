@@ -1,0 +1,127 @@
+"""The command line: what it prints, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.command_line import main, parse_settings
+from flows.server import ServerAddress
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Printed = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Printed:
+    """Runs a command with a store of the test's own; exit code, standard output, standard error."""
+
+    def run_command(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--store", str(tmp_path / "store")])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run_command
+
+
+def test_an_unknown_problem_is_met_with_the_nearest_name_and_exit_code_2(run: Printed) -> None:
+    code, _, errors = run("train", "huosing")
+    assert code == 2
+    assert "There is no problem 'huosing'" in errors and "did you mean 'housing'?" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("text", ["epochs", "=3", ""])
+def test_a_setting_that_cannot_be_read_says_how_to_write_it(run: Printed, text: str) -> None:
+    code, _, errors = run("train", "housing", "--set", text)
+    assert code == 2 and "--set NAME=VALUE" in errors
+
+
+def test_an_unknown_option_ends_with_exit_code_2(run: Printed) -> None:
+    code, _, errors = run("train", "housing", "--nonsense")
+    assert code == 2 and "--nonsense" in errors
+
+
+def test_settings_are_json_where_they_can_be() -> None:
+    assert parse_settings(["epochs=10", "rate=1e-3", "network=mlp", "flag=true"]) == {
+        "epochs": 10,
+        "rate": 0.001,
+        "network": "mlp",
+        "flag": True,
+    }
+
+
+def test_a_store_without_models_says_so(run: Printed) -> None:
+    assert run("models")[:2] == (0, "no version has been registered yet\n")
+    assert run("report", "housing")[0] == 2
+    assert "has not been trained yet" in run("report", "housing")[2]
+    assert "has no version 7" in run("promote", "housing", "7")[2]
+    assert run("rollback", "housing")[0] == 2
+
+
+def test_a_store_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code = main(["doctor", "--store", str(tmp_path / "file" / "store")])
+    assert code == 2 and "error" in capsys.readouterr().out
+
+
+def test_the_list_of_problems_is_readable_and_machine_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["problems"]) == 0
+    assert "what is the median home value" in capsys.readouterr().out
+    assert main(["problems", "--json"]) == 0
+    assert "caution" in json.loads(capsys.readouterr().out)["housing"]
+
+
+def test_a_file_of_ones_own_can_be_profiled(run: Printed, tmp_path: Path) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text("rooms,price\n" + "\n".join(f"{i % 7 + 1},{i}.5" for i in range(40)))
+    code, source, _ = run("profile", str(table))
+    assert code == 0 and 'column="rooms"' in source
+    compile(source, "draft", "exec")
+    assert run("profile", "neither")[0] == 2
+
+
+def test_what_may_go_is_only_shown_until_removal_is_asked_for(run: Printed) -> None:
+    assert run("gc")[1] == "there is nothing to remove\n"
+
+
+@pytest.mark.server
+def test_train_models_rollback_and_report_from_a_terminal(prefect_server: ServerAddress, tmp_path: Path) -> None:
+    """A user's session: train, train again, train another, roll back, look at the report; each a process of its own."""
+
+    def modelkeep(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.command_line", *arguments]
+        environment = {**os.environ, "MODELKEEP_STORE": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    first = modelkeep("train", "housing", "--set", "epochs=15")
+    assert "housing version 1: champion" in first.stdout and "fold 4" in first.stderr
+    again = json.loads(modelkeep("train", "housing", "--set", "epochs=15", "--json").stdout)
+    assert again["version"] == 1 and again["champion"]
+    assert "nothing was computed" in modelkeep("train", "housing", "--set", "epochs=15").stdout
+
+    refused = modelkeep("train", "housing", "--set", "epochs=1", code=1)
+    assert "not accepted" in refused.stderr and "wanted below 3.5" in refused.stderr
+    assert "nothing has changed" in modelkeep("train", "housing", "--set", "epochs=1", code=1).stderr
+
+    modelkeep("train", "housing", "--set", "epochs=17")
+    if "champion" not in modelkeep("models", "housing").stdout.splitlines()[2]:
+        modelkeep("promote", "housing", "2", "--reason", "to try it")
+    assert "version 1 is champion again" in modelkeep("rollback", "housing", "--reason", "tried").stdout
+    assert "tried" in modelkeep("models", "housing", "--audit").stdout
+
+    path = Path(modelkeep("report", "housing", "--output", "copy.html").stdout.strip())
+    assert "<h1" in (tmp_path / path).read_text()
+    manifest = json.loads(modelkeep("train", "housing", "--set", "epochs=15", "--json").stdout)
+    same = modelkeep("reproduce", manifest["run"])
+    assert "the same data, weights and metrics" in same.stdout
