@@ -108,7 +108,7 @@ def quiet_libraries() -> None:
     """Only our own lines in the terminal; everything still reaches the Prefect UI."""
     quiet: Mapping[str, str] = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "modelkeep",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
