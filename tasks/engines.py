@@ -55,7 +55,31 @@ def _architecture(model: keras.Model) -> str:
     """Layers, their settings, loss and optimizer, without the numbers that Keras appends to names."""
     variables = [(str(variable.dtype), tuple(variable.shape)) for variable in model.variables]
     described = json.dumps([json.loads(model.to_json()), model.get_compile_config(), variables], default=str)
-    return re.sub(r'_\d+"', '"', described)
+    # A layer that was adapted holds constants beside its variables: an engine of its own keeps them apart.
+    own = id(model) if any(not _reads_its_variables(layer) for layer in _adapted_layers(model)) else ""
+    return re.sub(r'_\d+"', '"', described) + str(own)
+
+
+def _adapted_layers(model: keras.Model) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state")]
+
+
+def _reads_its_variables(layer: Any) -> bool:
+    """Make a normalisation of the last axes read its variables. False for every other layer that was adapted.
+
+    Keras gives the layer constant copies of what was adapted. A trace keeps them, so a model that takes an engine over
+    would be normalised by the rows of the model before it.
+    """
+    import keras
+
+    if not isinstance(layer, keras.layers.Normalization):
+        return False
+    if layer.input_mean is None:
+        shape, kept = tuple(layer.mean.shape), tuple(layer.adapt_mean.shape)
+        if shape[len(shape) - len(kept) :] != kept:
+            return False
+        layer.mean, layer.variance = layer.adapt_mean, layer.adapt_variance
+    return True
 
 
 class Engine(ABC):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from problems.outline.problem import Examples
 from problems.outline.ragged import Ragged
@@ -57,14 +58,20 @@ def load_examples(store: Store, record: StepRecord) -> Examples:
     import numpy as np
     import pandas as pd
 
-    loaded: dict[str, np.ndarray | Ragged] = {
+    arrays = {
         name: np.load(store.local_path(ref), mmap_mode="r", allow_pickle=False)
         for name, ref in record.products.items()
         if ref.kind == "npy"
     }
-    for name, ref in record.products.items():
-        if ref.kind == "ragged":
-            told = json.loads(store.read_bytes(ref))
-            loaded[name] = Ragged(loaded[told["values"]], loaded[told["offsets"]], told["width"], told["form"])
-    features = {name.removeprefix("feature."): loaded[name] for name in loaded if name.startswith("feature.")}
-    return Examples(features, loaded["target"], pd.read_parquet(store.local_path(record.products["frame"])))
+    ragged = {
+        name: _ragged(json.loads(store.read_bytes(ref)), arrays)
+        for name, ref in record.products.items()
+        if ref.kind == "ragged"
+    }
+    found = {**arrays, **ragged}
+    features = {name.removeprefix("feature."): found[name] for name in found if name.startswith("feature.")}
+    return Examples(features, arrays["target"], pd.read_parquet(store.local_path(record.products["frame"])))
+
+
+def _ragged(told: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Ragged:
+    return Ragged(arrays[told["values"]], arrays[told["offsets"]], told["width"], told["form"])

@@ -33,6 +33,14 @@ class TargetInvalid(ModelkeepError):
     """The target does not have the form that the objective learns."""
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """The moment of each row, int64 (n,) of 0 … m-1, and how many moments in a row are drawn together."""
+
+    moments: np.ndarray
+    length: int
+
+
 class Objective(ABC):
     """How a kind of problem is trained, predicted, measured and shown.
 
@@ -40,16 +48,32 @@ class Objective(ABC):
     `main_metric`  the metric that decides: against the baseline, against the champion, and in slices
     `margin`       the most, in units of the main metric, by which a challenger may be worse than the champion;
                    None means half the width of the interval of the champion's own score
+    `baseline_name`  what the common-sense baseline goes by, in words
     """
 
     kind: ClassVar[str]
     error_name: ClassVar[str]
+    baseline_name: ClassVar[str] = "knows nothing of an example"
     main_metric: str
     margin: float | None
 
     def compile(self, model: keras.Model, hyperparameters: Hyperparameters) -> None:
         """Give the model its optimizer, loss and training curves. Raises ModelkeepError for an unknown optimizer."""
         model.compile(_optimizer(hyperparameters), loss=self.loss(), metrics=self.training_metrics())
+
+    def calibrated(
+        self,
+        train_target: np.ndarray,
+        train_frame: pd.DataFrame,
+        held_out: Sequence[tuple[np.ndarray, pd.DataFrame]],
+    ) -> Objective:
+        """This objective with what it must know of rows that are not tested: the training rows, and targets and
+        predictions of rows that were held out of training. Itself, where it needs nothing."""
+        return self
+
+    def blocks(self, frame: pd.DataFrame) -> Blocks | None:
+        """Which rows a bootstrap must draw together because they depend on each other; None where they do not."""
+        return None
 
     def metric(self, name: str) -> Metric:
         """The metric of that name. Raises ModelkeepError."""
@@ -104,8 +128,8 @@ class Objective(ABC):
         """The model's outputs (n, 1) or (n, classes) as columns. Raises PredictionsInvalid: shape, NaN, range."""
 
     @abstractmethod
-    def baseline(self, train_target: np.ndarray, num_rows: int) -> pd.DataFrame:
-        """What common sense predicts for `num_rows` examples, knowing nothing but the training target."""
+    def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
+        """What common sense predicts for the examples of `frame` (n rows), which has learnt the training target only."""
 
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]: ...
@@ -165,12 +189,12 @@ class Regression(Objective):
 
         return pd.DataFrame({"prediction": _checked(outputs, width=1)[:, 0]})
 
-    def baseline(self, train_target: np.ndarray, num_rows: int) -> pd.DataFrame:
+    def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
         """The mean for squared metrics and the median for the others: the constants that minimise them."""
         import numpy as np
 
         constant = np.mean if self.main_metric in ("rmse", "r2") else np.median
-        return self.predictions(np.full((num_rows, 1), constant(_flat(train_target)), np.float32))
+        return self.predictions(np.full((len(frame), 1), constant(_flat(train_target)), np.float32))
 
     def metrics(self) -> tuple[Metric, ...]:
         from problems.outline.metrics import regression_metrics
@@ -245,12 +269,12 @@ class Binary(Objective):
         predicted = _named((probability >= self.threshold).astype(np.int8), self.classes)
         return pd.DataFrame({"probability": probability, "predicted": predicted})
 
-    def baseline(self, train_target: np.ndarray, num_rows: int) -> pd.DataFrame:
+    def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
         """The share of positives among the training rows, for everybody."""
         import numpy as np
 
         share = _class_numbers(train_target, self.classes).mean()
-        return self.predictions(np.full((num_rows, 1), share, np.float32))
+        return self.predictions(np.full((len(frame), 1), share, np.float32))
 
     def metrics(self) -> tuple[Metric, ...]:
         from problems.outline.metrics import binary_metrics
@@ -323,13 +347,13 @@ class Multiclass(Objective):
         frame = pd.DataFrame(probabilities, columns=[f"probability_{number}" for number in range(width)])
         return frame.assign(predicted=_named(probabilities.argmax(axis=1), self.classes))
 
-    def baseline(self, train_target: np.ndarray, num_rows: int) -> pd.DataFrame:
+    def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
         """The shares of the classes among the training rows, for everybody; so the most frequent class is predicted."""
         import numpy as np
 
         numbers = _class_numbers(train_target, self.classes)
         shares = np.bincount(numbers, minlength=len(self.classes)) / len(numbers)
-        return self.predictions(np.tile(shares.astype(np.float32), (num_rows, 1)))
+        return self.predictions(np.tile(shares.astype(np.float32), (len(frame), 1)))
 
     def metrics(self) -> tuple[Metric, ...]:
         from problems.outline.metrics import multiclass_metrics

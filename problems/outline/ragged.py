@@ -100,7 +100,7 @@ class Ragged:
             )
 
 
-def flatten(sequences: Sequence[Sequence[int]], dtype: str) -> tuple[np.ndarray, np.ndarray]:
+def flatten(sequences: Sequence[Sequence[int]] | np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Values (of `dtype`) and offsets (int64) of lists of whole numbers. Raises OverflowError for too large ones."""
     import numpy as np
 

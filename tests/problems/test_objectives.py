@@ -42,6 +42,11 @@ def letter_rows() -> tuple[np.ndarray, pd.DataFrame]:
     return target, LETTERS.predictions(scores / scores.sum(axis=1, keepdims=True))
 
 
+def rows_like(num_rows: int) -> pd.DataFrame:
+    """A frame of rows of which nothing is known."""
+    return pd.DataFrame(index=range(num_rows))
+
+
 ROWS = {"regression": (REGRESSION, *regression_rows()), "binary": (BINARY, *binary_rows())} | {
     "multiclass": (LETTERS, *letter_rows())
 }
@@ -119,10 +124,10 @@ def test_the_main_metric_is_one_of_the_metrics(objective: Objective) -> None:
 
 
 def test_the_baseline_is_what_common_sense_says() -> None:
-    assert REGRESSION.baseline(np.array([1, 2, 30]), 2)["prediction"].tolist() == [2, 2]
-    assert Regression(main_metric="rmse").baseline(np.array([1, 2, 30]), 1)["prediction"].tolist() == [11]
-    assert BINARY.baseline(np.array([0, 0, 0, 1]), 1).to_dict("list") == {"probability": [0.25], "predicted": ["stay"]}
-    shares = LETTERS.baseline(np.array([2, 2, 0]), 1)
+    assert REGRESSION.baseline(np.array([1, 2, 30]), rows_like(2))["prediction"].tolist() == [2, 2]
+    assert Regression(main_metric="rmse").baseline(np.array([1, 2, 30]), rows_like(1))["prediction"].tolist() == [11]
+    assert BINARY.baseline(np.array([0, 0, 0, 1]), rows_like(1)).to_dict("list") == {"probability": [0.25], "predicted": ["stay"]}
+    shares = LETTERS.baseline(np.array([2, 2, 0]), rows_like(1))
     assert shares["predicted"].tolist() == ["c"]
     assert shares["probability_2"].tolist() == pytest.approx([2 / 3])
 
@@ -172,7 +177,7 @@ def test_values_are_told_with_unit_and_sensible_digits() -> None:
 @pytest.mark.parametrize("kind", ROWS)
 def test_every_figure_says_in_words_what_it_shows(kind: str) -> None:
     objective, target, predictions = ROWS[kind]
-    baseline = objective.baseline(target, len(target))
+    baseline = objective.baseline(target, rows_like(len(target)))
     figures = objective.figures(target, predictions, pd.DataFrame(index=range(len(target))), baseline)
     assert len(figures) >= 3
     for plot in figures.values():

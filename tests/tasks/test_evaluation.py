@@ -72,7 +72,7 @@ def off_by(target: np.ndarray, size: float, seed: int = 1) -> pd.DataFrame:
 
 def measured(target: np.ndarray, frame: pd.DataFrame, **parts: Any) -> dict[str, Any]:
     problem = parts.pop("problem", problem_with())
-    given = {"predictions": off_by(target, 1), "baseline": PRICES.baseline(target, len(target)), "resamples": 400}
+    given = {"predictions": off_by(target, 1), "baseline": PRICES.baseline(target, frame), "resamples": 400}
     return evaluate(problem, target=target, frame=frame, **(given | parts))
 
 
@@ -117,7 +117,7 @@ def test_acceptance_is_judged_criterion_by_criterion(target: np.ndarray, frame: 
 
 def test_a_model_no_better_than_the_baseline_does_not_beat_it(target: np.ndarray, frame: pd.DataFrame) -> None:
     problem = problem_with(acceptance=(BeatsBaseline(),))
-    guess = PRICES.baseline(target, NUM_ROWS)
+    guess = PRICES.baseline(target, frame)
     [(_, verdict)] = judge_acceptance(problem, measured(target, frame, predictions=guess))
     assert not verdict.passed
 

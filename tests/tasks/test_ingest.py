@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from problems.outline.problem import PackageCopy, Source
+from problems.outline.catalogue import load_problem
+from problems.outline.problem import PackageCopy, Problem, Source
 from store import open_store
 from store.artifacts import Store
-from tasks.ingest import SourceUnavailable, Wanted, fetch
+from tasks.ingest import SourceUnavailable, Wanted, fetch, fetch_all
 
 DATA = b"a,b\n1,2\n3,4\n"
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -190,3 +192,34 @@ def test_the_users_own_file_takes_the_place_of_the_source_and_says_so(store: Sto
 def test_an_own_file_that_is_not_there_is_named(store: Store) -> None:
     with pytest.raises(SourceUnavailable, match=r"no file absent\.csv"):
         fetch(make_source(), store, wanted(data="/nowhere/absent.csv"))
+
+
+def problem_of(*sources: Source) -> Problem:
+    return replace(load_problem("housing"), sources=sources)
+
+
+def test_the_users_own_file_stands_in_for_the_first_source_only(store: Store, mirror: Path, tmp_path: Path) -> None:
+    own = tmp_path / "mine.csv"
+    own.write_bytes(b"a,b\n9,9\n")
+    (mirror / "weather.csv").write_bytes(DATA)
+    problem = problem_of(make_source(), make_source(name="weather.csv"))
+    first, second = fetch_all(problem, store, wanted(mirror, data=str(own)))
+    assert (first.own, first.origin) == (True, "own file mine.csv")
+    assert (second.own, second.origin, second.ref.sha256) == (False, "mirror", DIGEST)
+
+
+def test_an_optional_source_that_cannot_be_had_is_done_without_and_any_other_is_not(store: Store, mirror: Path) -> None:
+    (mirror / "numbers.csv").write_bytes(DATA)
+    missing = make_source(name="words.json", sha256="0" * 64)
+    files = fetch_all(problem_of(make_source(), replace(missing, optional=True)), store, wanted(mirror))
+    assert [file.source for file in files] == ["numbers.csv"]
+    with pytest.raises(SourceUnavailable, match=r"words\.json"):
+        fetch_all(problem_of(make_source(), missing), store, wanted(mirror))
+
+
+def test_an_optional_source_does_not_go_with_the_users_own_file(store: Store, mirror: Path, tmp_path: Path) -> None:
+    (mirror / "words.json").write_bytes(DATA)
+    own = tmp_path / "mine.csv"
+    own.write_bytes(b"a,b\n9,9\n")
+    problem = problem_of(make_source(), make_source(name="words.json", optional=True))
+    assert [file.source for file in fetch_all(problem, store, wanted(mirror, data=str(own)))] == ["numbers.csv"]

@@ -38,7 +38,7 @@ def content(objective: Any = None, **parts: Any) -> ReportContent:
     else:
         target = random.integers(0, len(objective.classes), num_rows)
         outputs = np.eye(len(objective.classes))[target] * 0.6 + 0.4 / len(objective.classes)
-    predictions, baseline = objective.predictions(outputs), objective.baseline(target, num_rows)
+    predictions, baseline = objective.predictions(outputs), objective.baseline(target, frame)
     problem = Problem(
         name="prices", objective=objective, sources=(), read=None, expectations=list, split=KFold(4, 0.2),
         build=None, hyperparameters=Hyperparameters, slices=("river",),

@@ -155,3 +155,26 @@ def test_an_engine_that_takes_over_a_new_model_trains_as_a_new_engine_would(open
     with open_training() as training:
         assert training.engine is first_engine
         assert train(training) == new
+
+
+def test_an_engine_that_takes_over_a_model_normalises_by_the_rows_of_that_model() -> None:
+    """Keras keeps what was adapted in constants too, which a trace would carry from one fold to the next."""
+    from tasks import engines
+
+    def normalised(rows: np.ndarray, axis: int | None = -1) -> keras.Model:
+        normalise = keras.layers.Normalization(axis)
+        normalise.adapt(rows)
+        inputs = keras.Input(rows.shape[1:], name="x")
+        model = keras.Model({"x": inputs}, keras.layers.Dense(1)(normalise(inputs)))
+        Regression().compile(model, Hyperparameters())
+        return model
+
+    random = np.random.default_rng(0)
+    for shape, axis in (((50, 4), -1), ((50, 4), None), ((50, 3, 4), 1)):
+        engines._idle.clear()
+        for centre in (0, 7):
+            rows = random.normal(centre, size=shape).astype("float32")
+            model = normalised(rows, axis)
+            expected = model.predict({"x": rows}, verbose=0)
+            with open_engine(model, {"x": rows[:1]}, np.zeros((1, 1), "float32")) as engine:
+                np.testing.assert_allclose(engine.predict({"x": rows}), expected, atol=1e-5)
