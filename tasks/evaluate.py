@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from problems.outline.objectives import Objective
+
 logger = logging.getLogger("modelkeep")
 
 
@@ -65,17 +67,17 @@ def _judge(
 ) -> Products:
     store = run.open_store()
     examples, rows = load_examples(store, ingested), load_rows(store, prepared)
-    predictions = test_predictions(store, fitted)
+    tested = load_tested(problem, store, ingested, prepared, folds, fitted)
     data_digests = {name: ref.sha256 for name, ref in ingested.products.items()}
-    compared = _predict_with_champion(problem, store, champion, examples, rows.test, predictions, data_digests)
+    compared = _predict_with_champion(problem, store, champion, examples, rows.test, tested.predictions, data_digests)
     evaluation = measure(
-        problem,
-        target=examples.target[rows.test],
-        predictions=predictions,
-        baseline=problem.objective.baseline(examples.target[rows.train], len(rows.test)),
-        frame=examples.frame.iloc[rows.test].reset_index(drop=True),
+        replace(problem, objective=tested.objective),
+        target=tested.target,
+        predictions=tested.predictions,
+        baseline=tested.baseline,
+        frame=tested.frame,
         champion=compared.predictions,
-        folds=[_held_out(store, record) for record in folds] or None,
+        folds=[_part(store, record, "held_out") for record in folds] or None,
         rows=rows.test,
         seed=run.seed,
     )
@@ -92,6 +94,16 @@ def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion
     verdicts = judge_acceptance(problem, evaluation)
     accepted = all(verdict.passed for _, verdict in verdicts)
     decision = judge_challenger(evaluation)
+    against = evaluation["against_champion"]
+    if (
+        decision.promote
+        and against
+        and not against["identical"]
+        and not compared.has_other_data
+        and against["gain"] <= 0
+    ):
+        # Not shown to be worse is enough for fresh data; on the same data it would let the model creep downwards.
+        decision = Decision(False, f"It was trained on the champion's own data and is no better: {against['text']}.")
     if compared.fault:
         decision = Decision(
             False,
@@ -155,18 +167,38 @@ def _comparable(champion: Version, theirs: pd.DataFrame, ours: pd.DataFrame) -> 
     return _Champion(champion.number, theirs)
 
 
-def test_predictions(store: Store, fitted: StepRecord) -> pd.DataFrame:
-    """What the model predicts for the test rows, in their order: the objective's columns only."""
-    return _predictions(store, fitted, "test").drop(columns="target")
+@dataclass(frozen=True)
+class Tested:
+    """The test rows (n): their truth, what the model and common sense predict, and the objective that judges it."""
+
+    objective: Objective
+    target: np.ndarray
+    frame: pd.DataFrame
+    predictions: pd.DataFrame
+    baseline: pd.DataFrame
 
 
-def _held_out(store: Store, fold: StepRecord) -> tuple[np.ndarray, pd.DataFrame]:
-    predictions = _predictions(store, fold, "held_out")
-    return predictions["target"].to_numpy(), predictions.drop(columns="target")
+def load_tested(
+    problem: Problem,
+    store: Store,
+    ingested: StepRecord,
+    prepared: StepRecord,
+    folds: Sequence[StepRecord],
+    fitted: StepRecord,
+) -> Tested:
+    """The test rows of a run, with an objective that is calibrated on the folds, else on the validation rows."""
+    examples, rows = load_examples(store, ingested), load_rows(store, prepared)
+    target, predictions = _part(store, fitted, "test")
+    held_out = [_part(store, fold, "held_out") for fold in folds] or [_part(store, fitted, "validation")]
+    train, frame = examples.take(rows.train), examples.take(rows.test).frame
+    objective = problem.objective.calibrated(train.target, train.frame, held_out)
+    return Tested(objective, target, frame, predictions, objective.baseline(train.target, frame))
 
 
-def _predictions(store: Store, record: StepRecord, part: str) -> pd.DataFrame:
+def _part(store: Store, record: StepRecord, part: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """Target and predictions (the objective's columns only) of one part of the rows, in their order."""
     import pandas as pd
 
     table = pd.read_parquet(store.local_path(record.products["predictions"]))
-    return table[table["part"] == part].drop(columns=["row", "part"]).reset_index(drop=True)
+    table = table[table["part"] == part].drop(columns=["row", "part"]).reset_index(drop=True)
+    return table["target"].to_numpy(), table.drop(columns="target")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from problems.outline.acceptance import Criterion
     from problems.outline.metrics import Metric
-    from problems.outline.objectives import Objective
+    from problems.outline.objectives import Blocks, Objective
     from problems.outline.problem import Problem
 
 LEVEL = 0.95
@@ -65,7 +65,8 @@ def evaluate(
     are the numbers (n,) that the examples have in the data, default 0 … n-1. The result can be written as JSON:
 
         problem, objective, main_metric, num_test_rows
-        interval           {method, level, resamples, seed, source}
+        baseline_name      what the baseline goes by, in words
+        interval           {method, block, source, level, resamples, seed}; `block` is null where rows are drawn alone
         metrics            {name: {title, explanation, unit, is_share, greater_is_better, value, baseline, champion,
                             interval}}
         against_baseline   {metric, gain, interval, text}; a gain above 0 is better, in units of the main metric
@@ -93,7 +94,7 @@ def evaluate(
     _require_rows(frame, len(target), "rows of the frame")
     for name, contender in contenders.items():
         _require_usable(contender, len(target), f"predictions of the {name}", columns=predictions.columns.tolist())
-    slices = _slice_rows(frame, problem.slices)
+    slices, blocks = _slice_rows(frame, problem.slices), objective.blocks(frame)
 
     everything = _whole_statistics(objective.metrics(), target, contenders)
     with_interval = (
@@ -103,7 +104,7 @@ def evaluate(
     )
     measured = _Measured(
         values={key: float(statistic(None)[0]) for key, statistic in (everything | with_interval).items()},
-        resampled=_bootstrap(with_interval, len(target), resamples, seed),
+        resampled=_bootstrap(with_interval, len(target), resamples, seed, blocks),
     )
     _require_defined(measured, main, contenders, len(target))
     by_slice = _describe_slices(objective, main, measured, slices, len(target))
@@ -112,13 +113,8 @@ def evaluate(
         "objective": objective.kind,
         "main_metric": main.name,
         "num_test_rows": len(target),
-        "interval": {
-            "method": "percentile bootstrap",
-            "level": LEVEL,
-            "resamples": resamples,
-            "seed": seed,
-            "source": "Efron & Tibshirani 1993",
-        },
+        "baseline_name": objective.baseline_name,
+        "interval": {**_describe_method(blocks), "level": LEVEL, "resamples": resamples, "seed": seed},
         "metrics": {metric.name: _describe_metric(objective, metric, measured) for metric in objective.metrics()},
         "against_baseline": _compare(objective, main, measured, "baseline"),
         "against_champion": None
@@ -242,7 +238,7 @@ def _statistic(
 
 
 def _bootstrap(
-    statistics: Mapping[_Key, _Statistic], num_rows: int, resamples: int, seed: int
+    statistics: Mapping[_Key, _Statistic], num_rows: int, resamples: int, seed: int, blocks: Blocks | None = None
 ) -> dict[_Key, np.ndarray]:
     """Each statistic in each resample, (resamples,); all of them see the same draws. Memory is bounded by chunks."""
     import numpy as np
@@ -251,7 +247,8 @@ def _bootstrap(
     chunk = max(_LEAST_CHUNK, _CHUNK_NUMBERS // num_rows)
     parts: dict[_Key, list[np.ndarray]] = {key: [] for key in statistics}
     for start in range(0, resamples, chunk):
-        weights = _draw(random, min(chunk, resamples - start), num_rows)
+        count = min(chunk, resamples - start)
+        weights = _draw(random, count, num_rows) if blocks is None else _draw_blocks(random, count, blocks)
         for key, statistic in statistics.items():
             parts[key].append(statistic(weights))
     return {key: np.concatenate(values) for key, values in parts.items()}
@@ -261,10 +258,34 @@ def _draw(random: np.random.Generator, num_resamples: int, num_rows: int) -> np.
     """How often each row is drawn in each resample: float64 (num_resamples, num_rows), each row summing to num_rows."""
     import numpy as np
 
-    drawn = random.integers(0, num_rows, (num_resamples, num_rows))
-    drawn += np.arange(num_resamples)[:, None] * num_rows
-    counts = np.bincount(drawn.ravel(), minlength=drawn.size)
-    return counts.reshape(drawn.shape).astype(np.float64)
+    return _count(random.integers(0, num_rows, (num_resamples, num_rows)))
+
+
+def _draw_blocks(random: np.random.Generator, num_resamples: int, blocks: Blocks) -> np.ndarray:
+    """The moving-block bootstrap (Künsch 1989): blocks of consecutive moments until there are as many moments as
+    before, the last block cut short; a moment comes with all of its rows. float64 (num_resamples, n)."""
+    import numpy as np
+
+    num_moments = int(blocks.moments.max()) + 1
+    num_blocks = -(-num_moments // blocks.length)
+    starts = random.integers(0, num_moments - blocks.length + 1, (num_resamples, num_blocks))
+    drawn = (starts[:, :, None] + np.arange(blocks.length)).reshape(num_resamples, -1)[:, :num_moments]
+    return _count(drawn).take(blocks.moments, axis=1)
+
+
+def _count(drawn: np.ndarray) -> np.ndarray:
+    """How often each of 0 … n-1 is in each row of `drawn`, int64 (B, n): float64 (B, n)."""
+    import numpy as np
+
+    places = drawn + np.arange(len(drawn))[:, None] * drawn.shape[1]
+    return np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+
+
+def _describe_method(blocks: Blocks | None) -> dict[str, Any]:
+    if blocks is None:
+        return {"method": "percentile bootstrap", "block": None, "source": "Efron & Tibshirani 1993"}
+    method = f"percentile bootstrap of blocks of {blocks.length} consecutive moments"
+    return {"method": method, "block": blocks.length, "source": "Künsch 1989"}
 
 
 def _middle(samples: np.ndarray) -> list[float] | None:

@@ -13,10 +13,9 @@ from problems.outline.catalogue import load_problem, read_card
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.steps import StepRecord
-from tasks.evaluate import test_predictions
+from tasks.evaluate import load_tested
 from tasks.examples import load_examples
 from tasks.manifest import close_run, describe_run
-from tasks.prepare import load_rows
 from tasks.publish import show_evaluation, show_link, show_picture
 from tasks.report_page import Picture, ReportContent, SourceOrigin, figure_png, picture, render_report, thumbnail
 from tasks.steps import Run
@@ -100,13 +99,8 @@ def _plots(
 ) -> dict[str, Plot]:
     from problems.outline.plots import learning_curves
 
-    examples, rows = load_examples(store, records["ingest"]), load_rows(store, records["prepare"])
-    figures = problem.objective.figures(
-        examples.target[rows.test],
-        test_predictions(store, records["fit"]),
-        examples.frame.iloc[rows.test].reset_index(drop=True),
-        problem.objective.baseline(examples.target[rows.train], len(rows.test)),
-    )
+    tested = load_tested(problem, store, records["ingest"], records["prepare"], folds, records["fit"])
+    figures = tested.objective.figures(tested.target, tested.predictions, tested.frame, tested.baseline)
     curves = learning_curves(records["fit"].facts["history"], [fold.facts["history"] for fold in folds])
     return {"learning": curves, **figures}
 

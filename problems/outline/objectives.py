@@ -45,10 +45,10 @@ class Objective(ABC):
     """How a kind of problem is trained, predicted, measured and shown.
 
     `error_name`   what `row_errors` measures, in words
+    `baseline_name`  what the common-sense baseline goes by, in words
     `main_metric`  the metric that decides: against the baseline, against the champion, and in slices
     `margin`       the most, in units of the main metric, by which a challenger may be worse than the champion;
                    None means half the width of the interval of the champion's own score
-    `baseline_name`  what the common-sense baseline goes by, in words
     """
 
     kind: ClassVar[str]

@@ -9,7 +9,14 @@ import pytest
 
 from problems.outline.ragged import flatten
 from problems.outline.raw import BadInput
-from problems.outline.words import describe_texts, encode_ranks, encode_text, read_ranks_csv, read_word_index, split_words
+from problems.outline.words import (
+    describe_texts,
+    encode_ranks,
+    encode_text,
+    read_ranks_csv,
+    read_word_index,
+    split_words,
+)
 
 INDEX = {"the": 1, "a": 2, "film": 3, "it's": 4, "fine": 5, "br": 6, "rare": 7}
 
