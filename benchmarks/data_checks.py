@@ -1,6 +1,6 @@
 """What the data gate costs beside Great Expectations used directly, on clean data.
 
-    python -m benchmarks.validation [--json PATH] [--repeats N]
+    python -m benchmarks.data_checks [--json PATH] [--repeats N]
 
 Each suite is run in turn by Great Expectations alone (ephemeral context, BOOLEAN_ONLY: the least that it can do),
 by Great Expectations with SUMMARY, and by `validation.gate.validate`; the medians of CPU seconds and their ratios
