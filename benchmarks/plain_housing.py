@@ -94,7 +94,7 @@ def write_results(
     from tasks.report_page import ReportContent, figure_png, picture, render_report
 
     target, frame = examples.target[rows.test], examples.frame.iloc[rows.test].reset_index(drop=True)
-    baseline = problem.objective.baseline(examples.target[rows.train], len(rows.test))
+    baseline = problem.objective.baseline(examples.target[rows.train], frame)
     evaluation = evaluate(
         problem,
         target=target,

@@ -256,8 +256,6 @@ def _bootstrap(
 
 def _draw(random: np.random.Generator, num_resamples: int, num_rows: int) -> np.ndarray:
     """How often each row is drawn in each resample: float64 (num_resamples, num_rows), each row summing to num_rows."""
-    import numpy as np
-
     return _count(random.integers(0, num_rows, (num_resamples, num_rows)))
 
 

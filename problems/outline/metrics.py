@@ -79,6 +79,29 @@ def regression_metrics(unit: str) -> tuple[Metric, ...]:
     )
 
 
+def forecast_metrics(
+    unit: str, *, is_ratio: bool, scale: float, reach: float, is_relative: bool
+) -> tuple[Metric, ...]:
+    """Those of `problems.outline.forecast.Forecast`, which says what the arguments are."""
+    mae, rmse, median, mape, _ = regression_metrics(unit)
+    within = f"{reach:.1%} of the prediction" if is_relative else f"{reach:.3g} {unit}".rstrip()
+    mase = Metric(
+        name="mase",
+        title="Mean absolute scaled error",
+        explanation=f"The mean absolute error, divided by that of the baseline on the training rows ({scale:.3g}).",
+        compute=partial(_scaled_error, scale=scale),
+    )
+    coverage = Metric(
+        name="coverage",
+        title="Coverage",
+        explanation=f"How often the truth was within ± {within}, which held for 90 % of the rows held out before.",
+        compute=_mean_of(partial(_covered, reach=reach, is_relative=is_relative)),
+        greater_is_better=True,
+        is_share=True,
+    )
+    return (mae, rmse, median, *((mape,) if is_ratio else ()), mase, coverage)
+
+
 def binary_metrics(positive: str, threshold: float) -> tuple[Metric, ...]:
     said = f"“{positive}” is predicted from a probability of {threshold:g} on."
     return (
@@ -201,6 +224,19 @@ def _mean_of(per_row: Callable[[np.ndarray, pd.DataFrame], np.ndarray]) -> _Comp
 
 def _absolute_errors(target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
     return np.abs(predictions["prediction"].to_numpy(np.float64) - target)
+
+
+def _scaled_error(
+    target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | None, scale: float
+) -> np.ndarray:
+    """Hyndman & Koehler 2006, with one scale for all series: a figure of 1 is the baseline's in the training time."""
+    return _weighted_mean(_absolute_errors(target, predictions), weights) / (scale or np.nan)
+
+
+def _covered(target: np.ndarray, predictions: pd.DataFrame, reach: float, is_relative: bool) -> np.ndarray:
+    """1.0 where the truth is at most `reach` away; NaN everywhere without one."""
+    allowed = reach * np.abs(predictions["prediction"].to_numpy(np.float64)) if is_relative else reach
+    return np.where(np.isnan(allowed), np.nan, _absolute_errors(target, predictions) <= allowed)
 
 
 def _root_mean_squared_error(target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | None) -> np.ndarray:

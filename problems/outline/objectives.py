@@ -129,7 +129,7 @@ class Objective(ABC):
 
     @abstractmethod
     def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
-        """What common sense predicts for the examples of `frame` (n rows), which has learnt the training target only."""
+        """What common sense predicts for the n rows of `frame`, having learnt from nothing but the training target."""
 
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]: ...
@@ -147,7 +147,7 @@ class Objective(ABC):
 
     def target_labels(self, target: np.ndarray) -> list[Any]:
         """The targets as a reader knows them: numbers, or the names of the classes."""
-        return _flat(target).tolist()
+        return flat_target(target).tolist()
 
     def prediction_labels(self, predictions: pd.DataFrame) -> list[Any]:
         """The predictions as a reader knows them: numbers, or the names of the classes."""
@@ -179,7 +179,7 @@ class Regression(Objective):
         """float32 (n, 1)."""
         import numpy as np
 
-        numbers = _flat(target).astype(np.float32)
+        numbers = flat_target(target).astype(np.float32)
         if not np.isfinite(numbers).all():
             raise _bad_target("finite numbers", target, ~np.isfinite(numbers))
         return numbers[:, None]
@@ -194,7 +194,7 @@ class Regression(Objective):
         import numpy as np
 
         constant = np.mean if self.main_metric in ("rmse", "r2") else np.median
-        return self.predictions(np.full((len(frame), 1), constant(_flat(train_target)), np.float32))
+        return self.predictions(np.full((len(frame), 1), constant(flat_target(train_target)), np.float32))
 
     def metrics(self) -> tuple[Metric, ...]:
         from problems.outline.metrics import regression_metrics
@@ -204,7 +204,7 @@ class Regression(Objective):
     def row_errors(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
         import numpy as np
 
-        return np.abs(predictions["prediction"].to_numpy(np.float64) - _flat(target))
+        return np.abs(predictions["prediction"].to_numpy(np.float64) - flat_target(target))
 
     def figures(
         self,
@@ -215,7 +215,7 @@ class Regression(Objective):
     ) -> dict[str, Plot]:
         from problems.outline import plots
 
-        truth, guess = _flat(target), predictions["prediction"].to_numpy(float)
+        truth, guess = flat_target(target), predictions["prediction"].to_numpy(float)
         return {
             "predicted_against_true": plots.predicted_against_true(truth, guess, self.unit),
             "residuals": plots.residuals(truth, guess, self.unit),
@@ -414,7 +414,7 @@ def _optimizer(hyperparameters: Hyperparameters) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-def _flat(target: np.ndarray) -> np.ndarray:
+def flat_target(target: np.ndarray) -> np.ndarray:
     """The target as (n,), float64 unless it is of another number type. Raises TargetInvalid for several outputs."""
     import numpy as np
 
@@ -434,7 +434,7 @@ def _class_numbers(target: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """int64 (n,) of 0 … k-1. Raises TargetInvalid for anything else."""
     import numpy as np
 
-    flat = _flat(target)
+    flat = flat_target(target)
     wrong = ~np.isin(flat, np.arange(len(classes)))
     if wrong.any():
         raise _bad_target(f"class numbers 0 … {len(classes) - 1} for {', '.join(classes[:6])}", flat, wrong)

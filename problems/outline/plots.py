@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,6 +21,7 @@ INK, MUTED, GRID, FIRST, SECOND = "#1f2937", "#6b7280", "#d5d9e0", "#2563eb", "#
 
 WIDTH_INCHES = 4.7
 MOST_POINTS = 1000
+MOST_MOMENTS = 400
 MOST_LISTED_CLASSES = 20
 MOST_COUNTED_CLASSES = 12
 _NO_METRICS = ("loss", "epochs", "learning_rate")
@@ -91,6 +93,48 @@ def error_sizes(errors: np.ndarray, baseline_errors: np.ndarray, unit: str) -> P
         f"{np.median(baseline_errors):.3g} and {np.quantile(baseline_errors, 0.9):.3g}.",
         figure,
     )
+
+
+def forecast_over_time(values: pd.DataFrame, unit: str, *, reach: float, is_relative: bool) -> Plot:
+    """`values` has the columns truth, model and baseline by moment; `reach` is drawn as a band, NaN for none."""
+    import numpy as np
+
+    shown = values.iloc[-MOST_MOMENTS:]
+    figure, axes = _figure()
+    if not np.isnan(reach):
+        half = reach * shown["model"].abs() if is_relative else reach
+        axes.fill_between(shown.index, shown["model"] - half, shown["model"] + half, color=FIRST, alpha=0.15, lw=0)
+    axes.plot(shown.index, shown["truth"], color=INK, linewidth=1.2, label="truth")
+    axes.plot(shown.index, shown["baseline"], color=SECOND, linewidth=0.9, linestyle="--", label="baseline")
+    axes.plot(shown.index, shown["model"], color=FIRST, linewidth=1.2, label="model")
+    _date(axes)
+    _label(axes, "", _with_unit("value", unit))
+    _legend(axes)
+    errors = (values["model"] - values["truth"]).abs()
+    return Plot(
+        "Forecast and truth over time",
+        "What was forecast for each moment, and what came."
+        + ("" if np.isnan(reach) else " The band held 90 % of the rows that were held out before.")
+        + (f" The last {MOST_MOMENTS} of {len(values)} moments." if len(values) > MOST_MOMENTS else ""),
+        f"Lines of truth, model and baseline over {len(shown)} moments from {_moment(shown.index[0])} to "
+        f"{_moment(shown.index[-1])}: the model is off by {errors.mean():.3g} {unit} on average and by "
+        f"{errors.max():.3g} at most, which is at {_moment(errors.idxmax())}.",
+        figure,
+    )
+
+
+def _date(axes: Axes) -> None:
+    """Short dates below, where the axis holds any."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = axes.xaxis.get_major_locator()
+    if isinstance(locator, AutoDateLocator):
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.get_offset_text().set_color(INK)
+
+
+def _moment(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d}" if hasattr(moment, "year") else str(moment)
 
 
 def roc_curve(truth: np.ndarray, probability: np.ndarray, positive: str) -> Plot:

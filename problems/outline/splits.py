@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modelkeep.errors import ModelkeepError
@@ -117,6 +118,40 @@ class ByTime(Split):
         is_validation = (times >= ordered[int(begin_validation)]) & ~is_test
         return SplitRows(
             np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_test)
+        )
+
+
+@dataclass(frozen=True)
+class Backtest(Split):
+    """The latest share `test` of the moments in a column of the frame tests; before it, `origins` folds of a window
+    that grows: each trains on all that was known at its origin and is held against what came until the next origin
+    (rolling-origin evaluation, Tashman 2000).
+
+    There is no validation part, as with KFold. Between training and held-out rows `gap` moments are left out: a
+    forecast of h moments ahead is made h before its moment, when the last h - 1 training targets were not yet known.
+    """
+
+    column: str
+    origins: int
+    test: float
+    gap: int = 0
+
+    def _divide(self, examples: Examples, seed: int) -> SplitRows:
+        import numpy as np
+
+        moments, moment = np.unique(examples.frame[self.column].to_numpy(), return_inverse=True)
+        begin_test = len(moments) - round(len(moments) * self.test)
+        # As many moments before the first origin as between two of them.
+        ends = np.linspace(0, begin_test, self.origins + 2).astype(int)[1:]
+        folds = [
+            (np.flatnonzero(moment < origin - self.gap), np.flatnonzero((moment >= origin) & (moment < end)))
+            for origin, end in pairwise(ends.tolist())
+        ]
+        return SplitRows(
+            np.flatnonzero(moment < begin_test - self.gap),
+            np.empty(0, np.int64),
+            np.flatnonzero(moment >= begin_test),
+            tuple(fold for fold in folds if all(map(len, fold))),
         )
 
 

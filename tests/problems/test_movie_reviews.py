@@ -68,8 +68,8 @@ def test_pickled_arrays_are_read_only_from_a_file_whose_digest_was_verified(tmp_
     np.savez(path, x_train=reviews, y_train=np.array([1, 0]), x_test=reviews[::-1], y_test=np.array([0, 1]))
     examples = problem.read(Files({"imdb.npz": path}, verified=frozenset({"imdb.npz"})))
     assert examples.frame["part"].tolist() == ["train", "train", "test", "test"]
-    assert examples.features["sequence"][:, :5].tolist()[:2] == [[1, 4, 17, 2, 0], [1, 5, 10, 0, 0]]
-    assert examples.features["sequence"][2, :4].tolist() == [1, 5, 10, 0]
+    ids = examples.features["sequence"][:][:, :5].tolist()
+    assert ids == [[1, 4, 17, 2, 0], [1, 5, 10, 0, 0], [1, 5, 10, 0, 0], [1, 4, 17, 2, 0]]
     assert examples.target.tolist() == [1, 0, 0, 1]
     with pytest.raises(BadInput, match="Python objects"):
         problem.read(Files({"imdb.npz": path}))
@@ -156,7 +156,7 @@ def test_the_real_reviews_train_to_the_books_accuracy_and_score_raw_english(make
     index = json.loads(Path(mirror, "imdb_word_index.json").read_text())
     model = load_model(store.local_path(fitted.products["model"]))
     texts = [
-        "A wonderful film. The acting is superb, the story is moving, and I loved every minute of it. Highly recommended!",
+        "A wonderful film. The acting is superb, the story is moving, and I loved every minute. Highly recommended!",
         "What a waste of time: boring, badly acted, with the worst script I've ever seen. Awful, just avoid it.",
     ]
     good, bad = score_reviews(model, texts, index)
