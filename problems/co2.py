@@ -1,0 +1,109 @@
+"""Carbon dioxide: how much of it will be in the air over Mauna Loa a year from now?  (forecast, series)
+
+Source    NOAA and Scripps, Mauna Loa Observatory, monthly means in ppm, March 1958 to December 2016, by DataHub co2-ppm
+Book      none; DLWP 2nd ed. §10.2 compares dense, convolution and LSTM on temperatures with the same time a day before
+Measured  not yet
+Caution   the address holds a file that grows, and since 2022 its columns are shifted: these 706 months are a copy of an
+          older state. Seven months to 1984 were not measured and are NOAA's interpolation, which knew later months
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from problems.outline import (
+    Above,
+    Backtest,
+    BeatsBaseline,
+    Below,
+    Examples,
+    Files,
+    Forecast,
+    Problem,
+    Source,
+)
+from problems.outline.windows import WindowHyperparameters, build_window_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from great_expectations.expectations import Expectation
+
+FILE = "co2-mm-mlo_2017_wellformed.csv"
+LENGTH, HORIZON = 36, 12  # months
+
+
+def read(files: Files) -> Examples:
+    """Windows of 36 months in ppm, float32 (n, 36), and the value 12 months after the last of them, float32 (n,)."""
+    from problems.outline.windows import slide
+
+    months = _read_months(files)
+    windows = slide(months["value"].to_numpy(), length=LENGTH, horizon=HORIZON)
+    ahead = months.iloc[windows.last + HORIZON].reset_index(drop=True)
+    frame = ahead.assign(
+        last_year=windows.values[:, -1],
+        lowest=windows.values.min(axis=1),
+        highest=windows.values.max(axis=1),
+        decade=(ahead["month"].dt.year // 10 * 10).astype(str) + "s",
+    )
+    return Examples({"window": windows.values}, windows.target, frame)
+
+
+def _read_months(files: Files) -> pd.DataFrame:
+    """One row a month, those between that are not in the file too: month, value (ppm, NaN where unknown), copies (how
+    often the month is in the file), measured, and change from the month before (ppm)."""
+    from problems.outline.raw import read_csv
+
+    table = read_csv(files[FILE], {"Date": "date", "Average": "float64", "Interpolated": "float64"})
+    # The columns hold -99.99 where there is nothing.
+    table = table.assign(month=table["Date"], value=table["Interpolated"].where(table["Interpolated"] > 0))
+    table = table.assign(
+        measured=table["Average"] > 0, copies=table.groupby("month")["month"].transform("size").astype("int64")
+    )
+    months = table.drop_duplicates("month", keep="last").set_index("month").sort_index().asfreq("MS").reset_index()
+    return months.assign(
+        measured=months["measured"].eq(True), copies=months["copies"].fillna(0), change=months["value"].diff()
+    )[["month", "value", "copies", "measured", "change"]]
+
+
+def expectations() -> list[Expectation]:
+    import great_expectations.expectations as gxe
+
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=120, max_value=2_000),
+        gxe.ExpectColumnValuesToBeUnique(column="month"),
+        gxe.ExpectColumnValuesToBeInSet(column="copies", value_set=[1]),
+        *(gxe.ExpectColumnValuesToNotBeNull(column=name) for name in ("value", "last_year")),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=300, max_value=600)
+            for name in ("value", "lowest", "highest")
+        ),
+        # The season moves it by up to 2.5 ppm a month: more is another unit, or a shifted column.
+        gxe.ExpectColumnValuesToBeBetween(column="change", min_value=-4, max_value=4),
+        gxe.ExpectColumnMeanToBeBetween(column="change", min_value=0.0, max_value=0.5),
+        gxe.ExpectColumnValuesToBeInSet(column="measured", value_set=[True], mostly=0.97),
+    ]
+
+
+problem = Problem(
+    name="co2",
+    objective=Forecast(
+        unit="ppm", time="month", naive="last_year", naive_name="the same month of the year before", block=12
+    ),
+    sources=(
+        Source(
+            name=FILE,
+            url="https://datahub.io/core/co2-ppm/r/co2-mm-mlo.csv",
+            sha256="a45e4555982ca202a95a64e62d027ab75b4999eee0228f328a6bfc88aa9e5351",
+            size=31_121,
+            licence="PDDL 1.0",
+        ),
+    ),
+    read=read,
+    expectations=expectations,
+    split=Backtest(column="month", origins=4, test=0.2, gap=HORIZON - 1),
+    build=build_window_model,
+    hyperparameters=WindowHyperparameters,
+    slices=("decade",),
+    acceptance=(Below("mase", 1.0), Above("coverage", 0.5), BeatsBaseline()),
+    variants={name: {"network": name} for name in ("dense", "convolution", "lstm")},
+)

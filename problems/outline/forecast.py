@@ -1,0 +1,125 @@
+"""The objective of problems that look ahead in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from problems.outline.objectives import Blocks, Regression, flat_target
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import pandas as pd
+
+    from problems.outline.metrics import Metric
+    from problems.outline.plots import Plot
+
+COVERAGE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast(Regression):
+    """A number of the future per example, in `unit`. Column: prediction (float32).
+
+    `time`        column of the frame: the moment that is forecast; several rows may share one (several series)
+    `naive`       column of the frame: what is forecast without a model, such as the value of a season before; it is
+                  the baseline (Hyndman & Athanasopoulos, Forecasting: Principles and Practice, 3rd ed. §5.2)
+    `naive_name`  what that is, in words
+    `block`       how many consecutive moments a bootstrap draws together: their errors depend on each other
+    `is_ratio`    whether 0 means none, so that an error can be told as a share of the true value
+    `scale`       the naive forecast's mean absolute error on the training rows, in `unit` (calibrated)
+    `reach`       how far 90 % of held-out rows lay from their prediction (calibrated): in `unit`, or as a share of
+                  the prediction where the main metric is mape. Split conformal intervals (Lei et al. 2018,
+                  arXiv 1604.04173), which hold on average as long as errors stay as large as they were
+    """
+
+    kind: ClassVar[str] = "forecast"
+    time: str
+    naive: str
+    naive_name: str
+    block: int
+    is_ratio: bool = True
+    scale: float = math.nan
+    reach: float = math.nan
+
+    @property
+    def baseline_name(self) -> str:  # type: ignore[override]
+        return self.naive_name
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether errors count as shares of the value."""
+        return self.main_metric == "mape"
+
+    def loss(self) -> keras.losses.Loss:
+        """The one whose minimum is the main metric's."""
+        import keras
+
+        return {
+            "rmse": keras.losses.MeanSquaredError,
+            "mape": keras.losses.MeanAbsolutePercentageError,
+        }.get(self.main_metric, keras.losses.MeanAbsoluteError)()
+
+    def calibrated(
+        self,
+        train_target: np.ndarray,
+        train_frame: pd.DataFrame,
+        held_out: Sequence[tuple[np.ndarray, pd.DataFrame]],
+    ) -> Forecast:
+        import numpy as np
+
+        naive_errors = np.abs(flat_target(train_target) - train_frame[self.naive].to_numpy(float))
+        misses = np.concatenate([np.zeros(0), *(self._misses(target, said) for target, said in held_out)])
+        # The (n + 1)(1 - α)-th smallest, which for few rows may be beyond the largest.
+        share = COVERAGE * (len(misses) + 1) / max(len(misses), 1)
+        reach = float(np.quantile(misses, share, method="higher")) if share <= 1 else math.nan
+        return replace(self, scale=float(naive_errors.mean()), reach=reach)
+
+    def _misses(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
+        """How far each truth lies from its prediction, in what `reach` is measured in."""
+        import numpy as np
+
+        errors = self.row_errors(target, predictions)
+        return errors / np.abs(predictions["prediction"].to_numpy(float)) if self.is_relative else errors
+
+    def blocks(self, frame: pd.DataFrame) -> Blocks:
+        """At most a fifth of the moments is drawn together: resamples must differ from each other."""
+        import numpy as np
+
+        moments, place = np.unique(frame[self.time].to_numpy(), return_inverse=True)
+        return Blocks(place, max(1, min(self.block, len(moments) // 5)))
+
+    def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
+        """The column `naive`, whatever the training target."""
+        return self.predictions(frame[self.naive].to_numpy()[:, None])
+
+    def metrics(self) -> tuple[Metric, ...]:
+        from problems.outline.metrics import forecast_metrics
+
+        return forecast_metrics(
+            self.unit, is_ratio=self.is_ratio, scale=self.scale, reach=self.reach, is_relative=self.is_relative
+        )
+
+    def figures(
+        self,
+        target: np.ndarray,
+        predictions: pd.DataFrame,
+        frame: pd.DataFrame,
+        baseline: pd.DataFrame,
+    ) -> dict[str, Plot]:
+        from problems.outline import plots
+
+        drawn = frame[[self.time]].assign(
+            truth=flat_target(target), model=predictions["prediction"], baseline=baseline["prediction"]
+        )
+        over_time = plots.forecast_over_time(
+            drawn.groupby(self.time).sum(),
+            self.unit,
+            # The errors of several series add up in a way that is not known.
+            reach=math.nan if drawn[self.time].duplicated().any() else self.reach,
+            is_relative=self.is_relative,
+        )
+        return {"over_time": over_time, **super().figures(target, predictions, frame, baseline)}
