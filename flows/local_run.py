@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from problems.outline.catalogue import load_problem
 from tasks.requests import Request
 from tasks.runs import problem_of
 
@@ -23,6 +24,9 @@ logger = logging.getLogger("modelkeep")
 
 def run_train(request: Request) -> Trained:
     """Train here, seen by the local Prefect server, which is started if there is none. Raises what the flow raises."""
+    load_problem(request.problem).complete(
+        request.variant, request.settings
+    )  # a mistake is told before anything starts
     with seen_by_prefect(request.problem):
         from flows.train import train
 

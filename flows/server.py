@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.processes import ProcessMark, is_alive, is_gone, mark_process
 from modelkeep.errors import ModelkeepError
+from store.processes import ProcessMark, is_alive, is_gone, mark_process
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -94,7 +94,7 @@ def begin_run(
     request = Request(
         problem, hyperparameters, variant, seed, sample, data, full, store or settings.store, settings.mirror
     )
-    complete = found.hyperparameters.from_settings({**found.variant(variant), **hyperparameters})
+    complete = found.complete(variant, hyperparameters)
     started = utc_now()
     key = request.key()
     return Run(

@@ -152,7 +152,7 @@ problem = Problem(
     split=Official(validation=0.1),
     build=build,
     hyperparameters=NewswiresHyperparameters,
-    slices=("length", "repeated", "label"),
+    slices=("length", "repeated"),
     acceptance=(Above("accuracy", 0.79), BeatsBaseline()),
     variants={
         "wide": {},

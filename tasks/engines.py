@@ -107,8 +107,9 @@ class Engine(ABC):
     def _prepare(self, features: Features, target: np.ndarray) -> None: ...
 
     @abstractmethod
-    def train(self, features: Features, target: np.ndarray) -> None:
-        """One step of the optimizer for each entry of the first axis."""
+    def train(self, features: Features, target: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """One step of the optimizer for each entry of the first axis. `weights`: float32 (steps, batch), how much each
+        example counts in the loss."""
 
     @abstractmethod
     def test(self, features: Features, target: np.ndarray) -> None:
@@ -160,19 +161,25 @@ class TensorFlowEngine(Engine):
 
             return [{name: spec(array) for name, array in features.items()}, spec(target)]
 
-        def train(features: Any, target: Any) -> None:
+        def train(features: Any, target: Any, *weights: Any) -> None:
             for step in tf.range(tf.shape(target)[0]):
-                model.train_step(({name: array[step] for name, array in features.items()}, target[step]))
+                batch = {name: array[step] for name, array in features.items()}, target[step]
+                model.train_step((*batch, *[array[step] for array in weights]))
 
         def test(features: Any, target: Any) -> None:
             model.test_step((features, target))
 
+        weight = tf.TensorSpec([None, None], "float32")
         self._train = tf.function(train, input_signature=signature(2))
+        self._train_weighted = tf.function(train, input_signature=[*signature(2), weight])
         self._test = tf.function(test, input_signature=signature(1))
         self._predict = tf.function(lambda features: model(features, training=False), input_signature=signature(1)[:1])
 
-    def train(self, features: Features, target: np.ndarray) -> None:
-        self._train(dict(features), target)
+    def train(self, features: Features, target: np.ndarray, weights: np.ndarray | None = None) -> None:
+        if weights is None:
+            self._train(dict(features), target)
+        else:
+            self._train_weighted(dict(features), target, weights)
 
     def test(self, features: Features, target: np.ndarray) -> None:
         self._test(dict(features), target)
@@ -202,9 +209,9 @@ class JaxEngine(Engine):
         self._test = jax.jit(test)
         self._predict = jax.jit(lambda weights, others, features: model.stateless_call(weights, others, features)[0])
 
-    def train(self, features: Features, target: np.ndarray) -> None:
-        parts = self._parts()
-        self._put(parts, self._train(self._values(parts), (dict(features), target)))
+    def train(self, features: Features, target: np.ndarray, weights: np.ndarray | None = None) -> None:
+        parts, blocks = self._parts(), (dict(features), target)
+        self._put(parts, self._train(self._values(parts), blocks if weights is None else (*blocks, weights)))
 
     def test(self, features: Features, target: np.ndarray) -> None:
         trainable, others, _, metrics = self._parts()
@@ -241,9 +248,10 @@ class TorchEngine(Engine):
     def _prepare(self, features: Features, target: np.ndarray) -> None:
         pass
 
-    def train(self, features: Features, target: np.ndarray) -> None:
+    def train(self, features: Features, target: np.ndarray, weights: np.ndarray | None = None) -> None:
         for step in range(len(target)):
-            self.model.train_step(({name: array[step] for name, array in features.items()}, target[step]))
+            batch = {name: array[step] for name, array in features.items()}, target[step]
+            self.model.train_step(batch if weights is None else (*batch, weights[step]))
 
     def test(self, features: Features, target: np.ndarray) -> None:
         self.model.test_step((dict(features), target))

@@ -21,6 +21,7 @@ from prefect.cache_policies import NO_CACHE
 
 from modelkeep.errors import GateFailed
 from problems.outline.catalogue import load_problem
+from problems.outline.hyperparameters import Hyperparameters
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
@@ -108,7 +109,21 @@ def _open_training(
     first = train_rows[:1]
     features = {name: array[first] for name, array in examples.features.items()}
     with open_engine(model, features, problem.objective.training_target(examples.target[first])) as engine:
-        yield Training(engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed)
+        weights = _weigh(problem, hyperparameters, examples, train_rows)
+        yield Training(engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed, weights)
+
+
+def _weigh(
+    problem: Problem, hyperparameters: Hyperparameters, examples: Examples, train_rows: np.ndarray
+) -> np.ndarray | None:
+    """The problem's weights of the training rows, at their places among all examples: float32 (len(examples),)."""
+    import numpy as np
+
+    if problem.weights is None:
+        return None
+    weights = np.zeros(len(examples), np.float32)
+    weights[train_rows] = problem.weights(hyperparameters, examples.take(train_rows))
+    return weights
 
 
 # --- checkpoints ---------------------------------------------------------------------------------------------------

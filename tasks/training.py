@@ -49,6 +49,7 @@ class Training:
     """One model's training on some rows of the examples.
 
     `state` and `best_state` are what the engine's `state()` returns; `best_state` is kept only with early stopping.
+    `weights` (float32, one for each of all examples) say how much a training row counts in the loss.
     """
 
     engine: Engine
@@ -58,6 +59,7 @@ class Training:
     validation_rows: np.ndarray
     hyperparameters: Hyperparameters
     seed: int
+    weights: np.ndarray | None = None
     position: Position = field(default_factory=Position)
     best_state: list[np.ndarray] | None = None
 
@@ -101,13 +103,14 @@ class Training:
         bytes_per_example = sum(array[:1].nbytes for array in self.examples.features.values()) or 1
         return max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // (bytes_per_example * self.hyperparameters.batch_size)))
 
-    def _gather(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _gather(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
         flat = rows.ravel()
         features = {
             name: array[flat].reshape(*rows.shape, *array.shape[1:]) for name, array in self.examples.features.items()
         }
         target = self.objective.training_target(self.examples.target[flat])
-        return features, target.reshape(*rows.shape, *target.shape[1:])
+        weights = None if self.weights is None else self.weights[rows]
+        return features, target.reshape(*rows.shape, *target.shape[1:]), weights
 
     def _close_epoch(self) -> None:
         metrics = self.engine.metrics()

@@ -143,6 +143,8 @@ class Problem:
     `expectations`  what the frame must satisfy before anything is trained on it
     `build`         (hyperparameters, training examples) → a Keras model, not compiled; what is learnt from data
                     (normalisation, vocabularies) is fitted on these examples and saved inside the model
+    `weights`       (hyperparameters, training examples) → how much each of them counts in the loss, float32 (n,),
+                    1 on average; None: all the same. Validation and evaluation count every example once
     `slices`        columns of the frame by whose values errors are looked at apart
     `acceptance`    what the evaluation must show before a version is registered
     `variants`      named settings of the hyperparameters that are worth comparing
@@ -156,12 +158,19 @@ class Problem:
     split: Split
     build: Callable[[Any, Examples], keras.Model]
     hyperparameters: type[Hyperparameters]
+    weights: Callable[[Any, Examples], np.ndarray] | None = None
     slices: tuple[str, ...] = ()
     acceptance: tuple[Criterion, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def variant(self, name: str) -> Mapping[str, Any]:
-        """The hyperparameters of a named variant, none for "". Raises ModelkeepError for an unknown name."""
+    def complete(self, variant: str, settings: Mapping[str, Any]) -> Hyperparameters:
+        """The hyperparameters with the variant's ("" for none) and then the given settings over the defaults.
+
+        Raises ModelkeepError for an unknown variant, HyperparameterInvalid.
+        """
+        return self.hyperparameters.from_settings({**self._variant(variant), **settings})
+
+    def _variant(self, name: str) -> Mapping[str, Any]:
         if name and name not in self.variants:
             raise ModelkeepError(
                 f"{self.name} has no variant {name!r}.",

@@ -99,7 +99,9 @@ def describe_texts(
         rare_share=np.diff(num_rare[offsets]) / np.maximum(frame["length"], 1),
         repeated=frame["digest"].duplicated(keep=False),
     )
-    return frame if word_index is None else frame.assign(text=_excerpts(ranks, offsets, word_index))
+    if word_index is not None:
+        frame.insert(0, "text", _excerpts(ranks, offsets, word_index))  # first, for those who look at examples
+    return frame
 
 
 def _excerpts(ranks: np.ndarray, offsets: np.ndarray, word_index: Mapping[str, int]) -> list[str]:

@@ -44,6 +44,22 @@ def test_a_setting_that_cannot_be_read_says_how_to_write_it(run: Printed, text: 
     assert code == 2 and "--set NAME=VALUE" in errors
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--set", "epoch=3"], "there is no hyperparameter 'epoch'"),
+        (["--set", "epochs=many"], "hyperparameter 'epochs': input should be a valid integer"),
+        (["--set", "epochs=0"], "hyperparameter 'epochs': input should be greater than 0"),
+        (["--variant", "forest"], "has no variant 'forest'"),
+    ],
+)
+def test_a_hyperparameter_that_does_not_fit_is_named_before_anything_is_started(
+    run: Printed, options: list[str], told: str
+) -> None:
+    code, _, errors = run("train", "housing", *options)
+    assert code == 2 and told in errors and "Prefect" not in errors
+
+
 def test_an_unknown_option_ends_with_exit_code_2(run: Printed) -> None:
     code, _, errors = run("train", "housing", "--nonsense")
     assert code == 2 and "--nonsense" in errors

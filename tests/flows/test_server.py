@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from flows import server
-from flows.processes import mark_process
+from store.processes import mark_process
 from tests.prefect_server import HomeMaker, live_in, refresh_settings, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from store import open_store
 from store.artifacts import Store
 from store.errors import ArtifactCorrupt, LeaseLost, StepHeld, StoreUnavailable, WriteConflict
+from store.processes import mark_process
 from store.steps import Lease, StepRecord, claim_step, find_step, retire_step
 from tests.store.faulty_proxy import Fault, FaultyProxy
 
@@ -222,17 +224,19 @@ def test_a_process_that_is_killed_but_not_yet_reaped_counts_as_gone(local_store:
         assert lease.number == 2
 
 
-@pytest.mark.parametrize("changed", [{"process_start": "1"}, {"host_id": "other"}], ids=["re-used pid", "other host"])
+@pytest.mark.parametrize("changed", [{"started": "1"}, {"machine": "other"}], ids=["re-used pid", "other machine"])
 def test_the_same_process_number_elsewhere_or_earlier_is_not_the_same_process(
     local_store: Store, changed: dict[str, str]
 ) -> None:
+    mark = mark_process()
+    assert mark is not None
     with claim(local_store, lease_seconds=3600) as lease:
         document = local_store.read_document(DOCUMENT)
         assert document is not None
         state = json.loads(document.data)
-        state["holder"] |= changed
+        state["holder"]["process"] = replace(mark, **changed).text
         local_store.write_document(DOCUMENT, json.dumps(state).encode(), expected=document.version)
-        if "host_id" in changed:  # nothing is known of it, so its lease must run out
+        if "machine" in changed:  # nothing is known of it, so its lease must run out
             with pytest.raises(StepHeld):
                 claim(local_store)
         else:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from flows.processes import ProcessMark, is_alive, is_gone, mark_process
+from store.processes import ProcessMark, is_alive, is_gone, mark_process
 
 
 def this_process() -> ProcessMark:
