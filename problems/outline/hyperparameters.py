@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from modelkeep.errors import ModelkeepError
 
@@ -31,11 +31,19 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: PositiveInt = 10
-    batch_size: PositiveInt = 32
+    epochs: int = 10
+    batch_size: int = 32
     optimizer: str = "rmsprop"
     learning_rate: PositiveFloat | None = None
     patience: PositiveInt | None = None
+
+    @field_validator("epochs", "batch_size")
+    @classmethod
+    def _is_positive(cls, value: int) -> int:
+        # Not in the annotation: a problem that gives its own default replaces that.
+        if value < 1:
+            raise ValueError("should be greater than 0")
+        return value
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:

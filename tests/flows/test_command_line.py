@@ -49,7 +49,7 @@ def test_a_setting_that_cannot_be_read_says_how_to_write_it(run: Printed, text: 
     [
         (["--set", "epoch=3"], "there is no hyperparameter 'epoch'"),
         (["--set", "epochs=many"], "hyperparameter 'epochs': input should be a valid integer"),
-        (["--set", "epochs=0"], "hyperparameter 'epochs': input should be greater than 0"),
+        (["--set", "epochs=0"], "should be greater than 0"),
         (["--variant", "forest"], "has no variant 'forest'"),
     ],
 )
