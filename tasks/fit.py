@@ -21,7 +21,6 @@ from prefect.cache_policies import NO_CACHE
 
 from modelkeep.errors import GateFailed
 from problems.outline.catalogue import load_problem
-from problems.outline.hyperparameters import Hyperparameters
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
@@ -33,6 +32,8 @@ from tasks.steps import Products, Run, digests, do_once, package_versions
 from tasks.training import Pace, Position, Training
 
 if TYPE_CHECKING:
+    from problems.outline.hyperparameters import Hyperparameters
+
     import keras
     import numpy as np
     import pandas as pd

@@ -3,7 +3,7 @@
 from problems.outline.acceptance import Above, BeatsBaseline, Below, Criterion
 from problems.outline.forecast import Forecast
 from problems.outline.hyperparameters import Hyperparameters, search
-from problems.outline.objectives import Binary, Multiclass, Objective, Regression
+from problems.outline.objectives import Binary, Costs, Multiclass, Objective, Regression
 from problems.outline.problem import Examples, Files, PackageCopy, Problem, Source
 from problems.outline.splits import Backtest, ByGroup, ByTime, KFold, Official, Split, SplitRows, Stratified
 
@@ -15,6 +15,7 @@ __all__ = [
     "Binary",
     "ByGroup",
     "ByTime",
+    "Costs",
     "Criterion",
     "Examples",
     "Files",

@@ -20,6 +20,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+    from problems.outline.objectives import Costs
+
 _Compute: TypeAlias = "Callable[[np.ndarray, pd.DataFrame, np.ndarray | None], np.ndarray]"
 
 
@@ -102,7 +104,41 @@ def forecast_metrics(
     return (mae, rmse, median, *((mape,) if is_ratio else ()), mase, coverage)
 
 
-def binary_metrics(positive: str, threshold: float) -> tuple[Metric, ...]:
+def binary_metrics(
+    positive: str, threshold: float, costs: Costs | None = None, least_precision: float | None = None
+) -> tuple[Metric, ...]:
+    """Those that every binary problem has, and those that its costs and its least precision add."""
+    return (
+        *_plain_binary_metrics(positive, threshold),
+        *((_recall_metric(positive, least_precision),) if least_precision is not None else ()),
+        *((_cost_metric(positive, threshold, costs),) if costs is not None else ()),
+    )
+
+
+def _recall_metric(positive: str, least_precision: float) -> Metric:
+    return Metric(
+        name="recall_at_precision",
+        title=f"Recall at a precision of {least_precision:.0%}",
+        explanation=f"The share of “{positive}” that is found at the best cut where {least_precision:.0%} of the "
+        "alarms are right.",
+        compute=partial(_recall_at_precision, least_precision=least_precision),
+        greater_is_better=True,
+        is_share=True,
+    )
+
+
+def _cost_metric(positive: str, threshold: float, costs: Costs) -> Metric:
+    return Metric(
+        name="cost",
+        title="Cost of a row",
+        explanation=f"A missed “{positive}” costs {costs.missed:g} {costs.unit} and a false alarm "
+        f"{costs.false_alarm:g}: the mean over all rows, with alarms from a probability of {threshold:.3g} on.",
+        compute=_mean_of(partial(_costs_of_errors, threshold=threshold, costs=costs)),
+        unit=costs.unit,
+    )
+
+
+def _plain_binary_metrics(positive: str, threshold: float) -> tuple[Metric, ...]:
     said = f"“{positive}” is predicted from a probability of {threshold:g} on."
     return (
         Metric(
@@ -308,6 +344,11 @@ def _f1(target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | Non
     return _divide(2 * hits, chosen + positive)
 
 
+def _costs_of_errors(target: np.ndarray, predictions: pd.DataFrame, threshold: float, costs: Costs) -> np.ndarray:
+    alarm = _chosen(predictions, threshold) == 1
+    return np.where(target == 1, np.where(alarm, 0.0, costs.missed), np.where(alarm, costs.false_alarm, 0.0))
+
+
 def _binary_log_losses(target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
     probability = _clipped(predictions["probability"].to_numpy())
     return -np.log(np.where(target == 1, probability, 1 - probability))
@@ -378,6 +419,19 @@ def _average_precision(target: np.ndarray, predictions: pd.DataFrame, weights: n
     hits = _counted(drawn).take(ranking.positives_from, axis=1)
     precision = _divide(hits, hits + negatives.take(ranking.negatives_from, axis=1), otherwise=0.0)
     return _divide(np.einsum("bi,bi->b", drawn, precision), drawn.sum(axis=1))
+
+
+def _recall_at_precision(
+    target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | None, least_precision: float
+) -> np.ndarray:
+    """0 where no cut is as precise; NaN without positives."""
+    weights = np.ones((1, len(target))) if weights is None else weights
+    ranking = _rank(target, predictions)
+    drawn, negatives = weights.take(ranking.positives, axis=1), _counted(weights.take(ranking.negatives, axis=1))
+    hits = _counted(drawn).take(ranking.positives_from, axis=1)
+    precision = _divide(hits, hits + negatives.take(ranking.negatives_from, axis=1), otherwise=0.0)
+    found = np.where(precision >= least_precision, hits, 0.0).max(axis=1, initial=0.0)
+    return _divide(found, drawn.sum(axis=1))
 
 
 def _class_probabilities(predictions: pd.DataFrame) -> np.ndarray:

@@ -226,14 +226,35 @@ class Regression(Objective):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What a wrong answer costs, in `unit`: a positive that was missed, and a false alarm."""
+
+    missed: float
+    false_alarm: float
+    unit: str
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which an alarm is cheaper than silence, where probabilities can be believed (Elkan 2001,
+        "The foundations of cost-sensitive learning")."""
+        return self.false_alarm / (self.false_alarm + self.missed)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Binary(Objective):
-    """Yes or no; the target is 1 for `positive`. Columns: probability (float32) and predicted (its name)."""
+    """Yes or no; the target is 1 for `positive`. Columns: probability (float32) and predicted (its name).
+
+    With `costs` the mean cost of a row is among the metrics, and with `least_precision` (0 … 1) the share of the
+    positives that is found where that many of the alarms are right.
+    """
 
     kind: ClassVar[str] = "binary"
     error_name: ClassVar[str] = "one minus the probability that was given to the truth"
     positive: str = "yes"
     negative: str = "no"
     threshold: float = 0.5
+    costs: Costs | None = None
+    least_precision: float | None = None
     main_metric: str = "roc_auc"
     margin: float | None = None
 
@@ -279,7 +300,7 @@ class Binary(Objective):
     def metrics(self) -> tuple[Metric, ...]:
         from problems.outline.metrics import binary_metrics
 
-        return binary_metrics(self.positive, self.threshold)
+        return binary_metrics(self.positive, self.threshold, self.costs, self.least_precision)
 
     def row_errors(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
         """One minus the probability that was given to the truth."""

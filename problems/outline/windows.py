@@ -43,9 +43,9 @@ def slide(series: np.ndarray, *, length: int, horizon: int) -> Windows:
 
 
 class WindowHyperparameters(Hyperparameters):
-    """`dropout` is the share of units that are dropped before the last layer, 0 for none."""
+    """`dropout` is the share of units that are dropped before the last layer, 0 for none; linear has no units."""
 
-    network: Literal["dense", "convolution", "lstm"] = "dense"
+    network: Literal["linear", "dense", "convolution", "lstm"] = "dense"
     units: int = search(32, low=8, high=64)
     dropout: float = search(0.0, low=0.0, high=0.5)
     epochs: int = search(60, low=20, high=200)
@@ -82,6 +82,8 @@ def _network(hyperparameters: WindowHyperparameters, window: Any) -> Any:
     from keras import layers
 
     units = hyperparameters.units
+    if hyperparameters.network == "linear":
+        return window
     if hyperparameters.network == "dense":
         return layers.Dense(units, activation="relu")(window)
     steps = layers.Reshape((-1, 1))(window)

@@ -11,11 +11,13 @@ import pytest
 from sklearn import metrics as reference
 
 from modelkeep.errors import ModelkeepError
-from problems.outline import Binary, Hyperparameters, Multiclass, Objective, Regression
+from problems.outline import Binary, Costs, Hyperparameters, Multiclass, Objective, Regression
 from problems.outline.metrics import Metric
 from problems.outline.objectives import PredictionsInvalid, TargetInvalid
 
-REGRESSION, BINARY = Regression(unit="k$"), Binary(positive="churn", negative="stay")
+COSTS = Costs(missed=3, false_alarm=1, unit="€")
+REGRESSION = Regression(unit="k$")
+BINARY = Binary(positive="churn", negative="stay", costs=COSTS, least_precision=0.7)
 LETTERS = Multiclass(classes=tuple("abcdefghijkl"))
 NUM_ROWS = 60
 
@@ -57,6 +59,11 @@ EACH_METRIC = [
 ]
 
 
+def best_recall(target: np.ndarray, probability: np.ndarray) -> float:
+    precision, recall, _ = reference.precision_recall_curve(target, probability)
+    return float(recall[precision >= 0.7].max())
+
+
 def reference_value(kind: str, name: str, target: np.ndarray, predictions: pd.DataFrame) -> float:
     if kind == "regression":
         guess, above = predictions["prediction"].to_numpy(float), target > 0
@@ -77,6 +84,8 @@ def reference_value(kind: str, name: str, target: np.ndarray, predictions: pd.Da
             "precision": lambda: reference.precision_score(target, predicted),
             "recall": lambda: reference.recall_score(target, predicted),
             "f1": lambda: reference.f1_score(target, predicted),
+            "recall_at_precision": lambda: best_recall(target, probability),
+            "cost": lambda: reference.confusion_matrix(target, predicted).ravel() @ [0, 1, 3, 0] / NUM_ROWS,
             "log_loss": lambda: reference.log_loss(target, probability),
             "brier": lambda: reference.brier_score_loss(target, probability),
         }[name]()
@@ -114,6 +123,20 @@ def test_a_resample_without_positives_leaves_the_area_undefined() -> None:
     area = BINARY.metric("roc_auc").compute(target, predictions, np.array([[2.0, 1, 0], [1, 1, 1]]))
     assert np.isnan(area[0])
     assert area[1] == 1
+
+
+def test_an_alarm_is_raised_from_the_probability_at_which_it_is_cheaper_than_silence() -> None:
+    """Missing costs 3, a false alarm 1: at a probability of 1/4 both are expected to cost 3/4."""
+    assert COSTS.threshold == 0.25
+    cautious = Binary(costs=COSTS, threshold=COSTS.threshold)
+    predictions = cautious.predictions(np.array([[0.24], [0.25], [0.9]]))
+    assert predictions["predicted"].tolist() == ["no", "yes", "yes"]
+    assert cautious.metric("cost").compute(np.array([1, 0, 1]), predictions, None) == pytest.approx([4 / 3])
+
+
+def test_no_recall_is_precise_enough_where_every_alarm_is_false_first() -> None:
+    target, predictions = np.array([0, 0, 1]), BINARY.predictions(np.array([[0.9], [0.8], [0.1]]))
+    assert BINARY.metric("recall_at_precision").compute(target, predictions, None).tolist() == [0]
 
 
 @pytest.mark.parametrize("objective", [REGRESSION, BINARY, LETTERS], ids=lambda objective: objective.kind)

@@ -145,6 +145,28 @@ def test_curves_equal_those_of_keras_own_fit(examples: Examples) -> None:
         np.testing.assert_allclose(mine, other, atol=1e-6)
 
 
+def test_weights_of_examples_count_in_the_loss_as_in_keras_own_fit(examples: Examples) -> None:
+    def plain() -> keras.Model:
+        keras.utils.set_random_seed(5)
+        inputs = keras.Input((4,), name="x")
+        model = keras.Model({"x": inputs}, keras.layers.Dense(1)(inputs))
+        Regression().compile(model, Hyperparameters())
+        return model
+
+    weights = np.random.default_rng(1).uniform(0, 3, NUM_EXAMPLES).astype("float32")
+    with open_engine(plain(), {"x": examples.features["x"][:1]}, np.zeros((1, 1), "float32")) as engine:
+        training = begin(engine, examples, epochs=1)
+        training.weights = weights
+        training.run(lambda: None)
+        ours, loss = engine.model.get_weights(), training.position.history["loss"]
+    theirs, order = plain(), epoch_order(TRAIN_ROWS, seed=3, epoch=0)
+    features, target = {"x": examples.features["x"][order]}, examples.target[order][:, None]
+    kept = theirs.fit(features, target, sample_weight=weights[order], batch_size=8, shuffle=False, verbose=0)
+    assert loss == pytest.approx(kept.history["loss"], rel=1e-6)
+    for mine, other in zip(ours, theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-6)
+
+
 def test_an_engine_that_takes_over_a_new_model_trains_as_a_new_engine_would(open_training: Callable[..., Any]) -> None:
     from tasks import engines
 
