@@ -82,14 +82,20 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 @app.command()
-def problems(as_json: JsonOption = False) -> None:
+def problems(
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table with what was measured.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """List the problems.
 
     Example:  modelkeep problems
     """
-    from problems.outline.catalogue import problem_names, read_card
+    from problems.outline.catalogue import cards_table, problem_names, read_card
 
     cards = {name: read_card(name) for name in problem_names()}
+    if as_markdown:
+        print(cards_table(cards))
+        return
     rows = [{"problem": name, "question": card["question"] or card["title"]} for name, card in cards.items()]
     _print(cards, as_json, _table(rows))
 
@@ -379,6 +385,23 @@ def profile(
         print(output)
     else:
         print(source)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The name of your problem: small letters, digits and _.")],
+    like: Annotated[
+        str, typer.Option(help="The problem to begin from; take the nearest one.", autocompletion=_complete_problem)
+    ] = "housing",
+) -> None:
+    """Begin a problem of your own: a copy of another problem's file and test, which trains at once.
+
+    Example:  modelkeep new rents --like housing
+    """
+    from flows.new_problem import copy_problem
+
+    print(*copy_problem(name, like), sep="\n")
+    print(f"next: edit the first file; `modelkeep train {name}` trains it as it is")
 
 
 # --- upkeep --------------------------------------------------------------------------------------------------------

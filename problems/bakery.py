@@ -55,15 +55,16 @@ def read(files: Files) -> Examples:
     level     (n, 1) mean turnover of the known ones of the last 28 days
     past      (n, 28) logarithm of each of these days' turnover over the level, oldest first; 0 where there was none
     year_ago  (n, 2) the same for the same date and for the same weekday a year ago
-    day       (n, 23) group, weekday, season, festival and holidays
+    day       (n, 21) group, weekday, season, festival and holidays
     weather   (n, 4) clouds (eighths), temperature (°C), wind (m/s), rain (0 or 1)
     """
     import numpy as np
+    import pandas as pd
 
     sales = _read_sales(files)
     turnover = sales.pivot_table(index="date", columns="number", values="turnover", aggfunc="last").asfreq("D")
     known = _look_back(turnover)
-    days = _describe_days(turnover.index, files)
+    days = _describe_days(pd.DatetimeIndex(turnover.index), files)
     place, group = np.nonzero(np.isfinite(turnover.to_numpy()) & np.isfinite(known["last_week"]))
     numbers = turnover.columns.to_numpy()[group]
     frame = days.iloc[place].reset_index(names="date")
@@ -115,7 +116,7 @@ def _look_back(turnover: pd.DataFrame) -> dict[str, np.ndarray]:
     mean = np.where(known, past, 0).sum(axis=2) / np.maximum(count, 1)
     level = np.where(count > 0, mean, last_day)
     relative = np.nan_to_num(np.log(values.to_numpy() / level))
-    a_year_ago = turnover.index - pd.DateOffset(years=1)
+    a_year_ago = pd.DatetimeIndex(turnover.index) - pd.DateOffset(years=1)
     places = [turnover.index.get_indexer(a_year_ago), np.arange(len(turnover)) - 364]
     year_ago = [np.where(place[:, None] >= 0, relative[np.maximum(place, 0)], 0) for place in places]
     return {
@@ -149,22 +150,22 @@ def _describe_days(dates: pd.DatetimeIndex, files: Files) -> pd.DataFrame:
     )
     columns = {"Bewoelkung": "clouds", "Temperatur": "temperature", "Windgeschwindigkeit": "wind", "Wettercode": "code"}
     if WEATHER not in files:
-        return days.assign(**dict.fromkeys([*columns.values(), "rain"], float("nan")))
+        return days.assign(**dict.fromkeys(["clouds", "temperature", "wind", "rain"], float("nan")))
     weather = read_csv(files[WEATHER], {"Datum": "date", **dict.fromkeys(columns, "float64")})
     weather = weather.drop_duplicates("Datum", keep="last").set_index("Datum").rename(columns=columns).reindex(dates)
     rain = (weather["code"] >= 50).astype(float).where(weather["code"].notna())
-    return days.join(weather).assign(rain=rain)
+    return days.join(weather.drop(columns="code")).assign(rain=rain)
 
 
 def public_holidays(year: int) -> list[pd.Timestamp]:
     """Those of Schleswig-Holstein; Reformation Day since 2017."""
     import pandas as pd
-    from dateutil.easter import easter
 
+    easter = pd.Timestamp(year, 1, 1) + pd.offsets.Easter()
     fixed = [(1, 1), (5, 1), (10, 3), (12, 25), (12, 26), *([(10, 31)] if year >= 2017 else [])]
     movable = [-2, 0, 1, 39, 49, 50]  # Good Friday, Easter, Easter Monday, Ascension, Whit Sunday, Whit Monday
     days = [pd.Timestamp(year, month, day) for month, day in fixed]
-    return sorted([*days, *(pd.Timestamp(easter(year)) + pd.Timedelta(days=offset) for offset in movable)])
+    return sorted([*days, *(easter + pd.Timedelta(days=offset) for offset in movable)])
 
 
 def _encode_days(frame: pd.DataFrame) -> np.ndarray:

@@ -190,6 +190,12 @@ problem = Problem(
     variants={
         "mlp": {"network": "mlp"},
         # All training rows in one step: the loss is convex, and its only minimum is approached without noise.
-        "logistic": {"network": "logistic", "batch_size": 1_000_000, "epochs": 600, "learning_rate": 0.05, "patience": None},
+        "logistic": {
+            "network": "logistic",
+            "batch_size": 1_000_000,
+            "epochs": 600,
+            "learning_rate": 0.05,
+            "patience": None,
+        },
     },
 )

@@ -118,5 +118,5 @@ problem = Problem(
     hyperparameters=WindowHyperparameters,
     slices=("decade",),
     acceptance=(Below("mae", 0.2), Above("coverage", 0.7), BeatsBaseline()),
-    variants={name: {"network": name} for name in ("dense", "convolution", "lstm")},
+    variants={name: {"network": name} for name in ("linear", "dense", "convolution", "lstm")},
 )

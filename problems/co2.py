@@ -105,5 +105,5 @@ problem = Problem(
     hyperparameters=WindowHyperparameters,
     slices=("decade",),
     acceptance=(Below("mase", 1.0), Above("coverage", 0.5), BeatsBaseline()),
-    variants={name: {"network": name} for name in ("dense", "convolution", "lstm")},
+    variants={name: {"network": name} for name in ("linear", "dense", "convolution", "lstm")},
 )

@@ -2,8 +2,12 @@
 
 Source    IMDB, Maas et al. 2011; 25,000 + 25,000 reviews, half of each positive, as ranks of 88,584 words
 Book      DLWP 2nd ed. §4.1: test accuracy about 0.88
-Measured  not yet
-Caution   123 test reviews are in the training part word for word (the slice `repeated`); a film has up to 30 reviews
+Measured  accuracy 0.887 (0.883 to 0.889 over seeds 0, 1, 2), 6 to 8 s of training on 2 CPU cores, at most 1.27 GB in
+          all, of which the libraries take 0.95, 2026-11-21: `modelkeep train movie_reviews --seed 0`, on the arrays
+          as published in a rebuilt file. Variants with seed 0: dropout 0.889, l2 0.887, large 0.887, small 0.882,
+          lstm 0.869 and convnet 0.868, which see the last 250 words only
+Caution   the reviews are outspoken ones (at most 4 or at least 7 of 10 stars), what lies between was never seen;
+          123 test reviews are in the training part word for word (the slice `repeated`)
 """
 
 from __future__ import annotations

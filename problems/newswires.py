@@ -2,9 +2,13 @@
 
 Source    Reuters-21578, Lewis 1987-1997, as Keras publishes it: 11,228 newswires as ranks of 30,979 words
 Book      DLWP 2nd ed. §4.2: test accuracy about 0.80
-Measured  not yet
+Measured  accuracy 0.803 (0.800 to 0.804 over seeds 0, 1, 2), macro-F1 0.560 (0.551 to 0.568), 8 to 11 s of training on
+          2 CPU cores, at most 1.21 GB in all of which the libraries take 0.95, 2026-11-21:
+          `modelkeep train newswires --seed 0`, on the arrays as published in a rebuilt file.
+          Variants with seed 0: book 0.791 and macro-F1 0.465, bottleneck 0.631
 Caution   237 of the 2,246 test newswires are in the training part word for word, 126 of them only under other topics:
-          a wire about several topics was published once for each, so that no model can be right on all
+          some wires belong to several, other copies are plainly mislabelled (quarterly earnings as money-supply);
+          on copies (the slice `repeated`) accuracy is about 0.5, on the rest about 0.85
 """
 
 from __future__ import annotations

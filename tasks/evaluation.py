@@ -8,13 +8,14 @@ only the difference between them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modelkeep.errors import ModelkeepError
 from problems.outline.acceptance import Verdict
 from problems.outline.objectives import PredictionsInvalid
+from tasks.resampling import LEVEL, Key, Statistic, bootstrap, describe_method, holm, middle, p_value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,20 +23,14 @@ if TYPE_CHECKING:
 
     from problems.outline.acceptance import Criterion
     from problems.outline.metrics import Metric
-    from problems.outline.objectives import Blocks, Objective
+    from problems.outline.objectives import Objective
     from problems.outline.problem import Problem
 
-LEVEL = 0.95
 SMALL_SLICE = 30
 MOST_SLICE_VALUES = 12
 NUM_WORST = 10
-# Weights are drawn 4 MB at a time, or 32 resamples: each chunk sorts the rows anew where a metric needs their order.
-_CHUNK_NUMBERS = 2**19
-_LEAST_CHUNK = 32
 
-_Key: TypeAlias = tuple[str, ...]
 _Slices: TypeAlias = "dict[tuple[str, str], np.ndarray]"
-_Statistic: TypeAlias = "Callable[[np.ndarray | None], np.ndarray]"
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ def evaluate(
     )
     measured = _Measured(
         values={key: float(statistic(None)[0]) for key, statistic in (everything | with_interval).items()},
-        resampled=_bootstrap(with_interval, len(target), resamples, seed, blocks),
+        resampled=bootstrap(with_interval, len(target), resamples, seed, blocks),
     )
     _require_defined(measured, main, contenders, len(target))
     by_slice = _describe_slices(objective, main, measured, slices, len(target))
@@ -114,7 +109,7 @@ def evaluate(
         "main_metric": main.name,
         "num_test_rows": len(target),
         "baseline_name": objective.baseline_name,
-        "interval": {**_describe_method(blocks), "level": LEVEL, "resamples": resamples, "seed": seed},
+        "interval": {**describe_method(blocks), "level": LEVEL, "resamples": resamples, "seed": seed},
         "metrics": {metric.name: _describe_metric(objective, metric, measured) for metric in objective.metrics()},
         "against_baseline": _compare(objective, main, measured, "baseline"),
         "against_champion": None
@@ -185,13 +180,13 @@ def _written(criterion: Criterion) -> str:
 class _Measured:
     """Statistics by key: their plain values, and their values in each resample, (resamples,)."""
 
-    values: Mapping[_Key, float]
-    resampled: Mapping[_Key, np.ndarray]
+    values: Mapping[Key, float]
+    resampled: Mapping[Key, np.ndarray]
 
-    def interval(self, key: _Key) -> list[float] | None:
-        return _middle(self.resampled[key])
+    def interval(self, key: Key) -> list[float] | None:
+        return middle(self.resampled[key])
 
-    def gain(self, metric: Metric, better: _Key, worse: _Key) -> tuple[float, np.ndarray]:
+    def gain(self, metric: Metric, better: Key, worse: Key) -> tuple[float, np.ndarray]:
         """By how much the first is better than the second: the plain value, and (resamples,)."""
         sign = 1 if metric.greater_is_better else -1
         return (
@@ -202,7 +197,7 @@ class _Measured:
 
 def _whole_statistics(
     metrics: Iterable[Metric], target: np.ndarray, contenders: Mapping[str, pd.DataFrame]
-) -> dict[_Key, _Statistic]:
+) -> dict[Key, Statistic]:
     """The metrics of the contenders on all rows, by (metric, contender)."""
     return {
         (metric.name, name): _statistic(metric, target, contender)
@@ -213,11 +208,11 @@ def _whole_statistics(
 
 def _slice_statistics(
     main: Metric, target: np.ndarray, contenders: Mapping[str, pd.DataFrame], slices: _Slices
-) -> dict[_Key, _Statistic]:
+) -> dict[Key, Statistic]:
     """The main metric in each slice, and of the model in all other rows too, by (column, value, contender | "rest")."""
     import numpy as np
 
-    statistics: dict[_Key, _Statistic] = {}
+    statistics: dict[Key, Statistic] = {}
     for key, inside in slices.items():
         for name in contenders.keys() - {"baseline"}:
             statistics[*key, name] = _statistic(main, target, contenders[name], inside)
@@ -229,72 +224,12 @@ def _slice_statistics(
 
 def _statistic(
     metric: Metric, target: np.ndarray, predictions: pd.DataFrame, rows: np.ndarray | None = None
-) -> _Statistic:
+) -> Statistic:
     """The metric over `rows` (all when None), as a function of the weights (B, n) of all rows."""
     if rows is None:
         return lambda weights: metric.compute(target, predictions, weights)
     target, predictions = target[rows], predictions.iloc[rows]
     return lambda weights: metric.compute(target, predictions, None if weights is None else weights.take(rows, axis=1))
-
-
-def _bootstrap(
-    statistics: Mapping[_Key, _Statistic], num_rows: int, resamples: int, seed: int, blocks: Blocks | None = None
-) -> dict[_Key, np.ndarray]:
-    """Each statistic in each resample, (resamples,); all of them see the same draws. Memory is bounded by chunks."""
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    chunk = max(_LEAST_CHUNK, _CHUNK_NUMBERS // num_rows)
-    parts: dict[_Key, list[np.ndarray]] = {key: [] for key in statistics}
-    for start in range(0, resamples, chunk):
-        count = min(chunk, resamples - start)
-        weights = _draw(random, count, num_rows) if blocks is None else _draw_blocks(random, count, blocks)
-        for key, statistic in statistics.items():
-            parts[key].append(statistic(weights))
-    return {key: np.concatenate(values) for key, values in parts.items()}
-
-
-def _draw(random: np.random.Generator, num_resamples: int, num_rows: int) -> np.ndarray:
-    """How often each row is drawn in each resample: float64 (num_resamples, num_rows), each row summing to num_rows."""
-    return _count(random.integers(0, num_rows, (num_resamples, num_rows)))
-
-
-def _draw_blocks(random: np.random.Generator, num_resamples: int, blocks: Blocks) -> np.ndarray:
-    """The moving-block bootstrap (Künsch 1989): blocks of consecutive moments until there are as many moments as
-    before, the last block cut short; a moment comes with all of its rows. float64 (num_resamples, n)."""
-    import numpy as np
-
-    num_moments = int(blocks.moments.max()) + 1
-    num_blocks = -(-num_moments // blocks.length)
-    starts = random.integers(0, num_moments - blocks.length + 1, (num_resamples, num_blocks))
-    drawn = (starts[:, :, None] + np.arange(blocks.length)).reshape(num_resamples, -1)[:, :num_moments]
-    return _count(drawn).take(blocks.moments, axis=1)
-
-
-def _count(drawn: np.ndarray) -> np.ndarray:
-    """How often each of 0 … n-1 is in each row of `drawn`, int64 (B, n): float64 (B, n)."""
-    import numpy as np
-
-    places = drawn + np.arange(len(drawn))[:, None] * drawn.shape[1]
-    return np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
-
-
-def _describe_method(blocks: Blocks | None) -> dict[str, Any]:
-    if blocks is None:
-        return {"method": "percentile bootstrap", "block": None, "source": "Efron & Tibshirani 1993"}
-    method = f"percentile bootstrap of blocks of {blocks.length} consecutive moments"
-    return {"method": method, "block": blocks.length, "source": "Künsch 1989"}
-
-
-def _middle(samples: np.ndarray) -> list[float] | None:
-    """The ends of the middle 95 % of the resamples; None where more than half of them are undefined."""
-    import numpy as np
-
-    defined = samples[~np.isnan(samples)]
-    if len(defined) * 2 < len(samples):
-        return None
-    tail = (1 - LEVEL) / 2
-    return [float(end) for end in np.quantile(defined, [tail, 1 - tail])]
 
 
 def _describe_metric(objective: Objective, metric: Metric, measured: _Measured) -> dict[str, Any]:
@@ -314,7 +249,7 @@ def _describe_metric(objective: Objective, metric: Metric, measured: _Measured) 
 
 def _compare(objective: Objective, main: Metric, measured: _Measured, other: str) -> dict[str, Any]:
     gain, samples = measured.gain(main, (main.name, "model"), (main.name, other))
-    interval = _middle(samples)
+    interval = middle(samples)
     title = main.title[0].lower() + main.title[1:]
     text = (
         f"its {title} is {'better' if gain >= 0 else 'worse'} by {objective.describe_difference(abs(gain), main)} "
@@ -427,40 +362,16 @@ class _Gain:
 
 
 def _adjusted_gains(
-    main: Metric, measured: _Measured, pairs: Mapping[tuple[str, str], tuple[_Key, _Key]]
+    main: Metric, measured: _Measured, pairs: Mapping[tuple[str, str], tuple[Key, Key]]
 ) -> dict[tuple[str, str], _Gain]:
     """The gains of the pairs whose both members were measured, judged together."""
     measurable = {key: pair for key, pair in pairs.items() if all(member in measured.values for member in pair)}
     gains = {key: measured.gain(main, *pair) for key, pair in measurable.items()}
-    adjusted = _holm([_p_value(value, samples) for value, samples in gains.values()])
+    adjusted = holm([p_value(value, samples) for value, samples in gains.values()])
     return {
-        key: _Gain(value, _middle(samples), p_value < 1 - LEVEL)
-        for (key, (value, samples)), p_value in zip(gains.items(), adjusted, strict=True)
+        key: _Gain(value, middle(samples), chance < 1 - LEVEL)
+        for (key, (value, samples)), chance in zip(gains.items(), adjusted, strict=True)
     }
-
-
-def _p_value(gain: float, samples: np.ndarray) -> float:
-    """Two-sided, from the normal distribution with the standard error of the bootstrap.
-
-    The share of resamples beyond 0 would not do: with 2,000 of them it is never below 0.001, too coarse for Holm.
-    """
-    import numpy as np
-
-    defined = samples[~np.isnan(samples)]
-    if math.isnan(gain) or len(defined) < 2 or gain == 0:
-        return 1.0
-    error = float(defined.std(ddof=1))
-    return math.erfc(abs(gain) / error / math.sqrt(2)) if error > 0 else 0.0
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979): below .05 all together in at most 5 % of the cases where nothing differs."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, least = [0.0] * len(p_values), 0.0
-    for place, number in enumerate(order):
-        least = max(least, min(1.0, p_values[number] * (len(p_values) - place)))
-        adjusted[number] = least
-    return adjusted
 
 
 def _cross_validation(

@@ -32,11 +32,11 @@ from tasks.steps import Products, Run, digests, do_once, package_versions
 from tasks.training import Pace, Position, Training
 
 if TYPE_CHECKING:
-    from problems.outline.hyperparameters import Hyperparameters
-
     import keras
     import numpy as np
     import pandas as pd
+
+    from problems.outline.hyperparameters import Hyperparameters
 
 logger = logging.getLogger("modelkeep")
 

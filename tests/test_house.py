@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from flows.command_line import app
+from problems.outline.catalogue import cards_table, problem_names, read_card
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("tensorflow", "keras", "jax", "torch", "great_expectations", "matplotlib")
@@ -76,6 +77,12 @@ def test_every_command_is_in_the_readme_and_shows_an_example(command: str) -> No
     for part in command.split():
         found = found.commands[part]  # type: ignore[attr-defined]
     assert f"modelkeep {command}" in (found.help or "")
+
+
+def test_the_readme_shows_every_problem_with_what_was_measured() -> None:
+    """`modelkeep problems --markdown` prints the table that stands there."""
+    cards = {name: read_card(name) for name in problem_names()}
+    assert cards_table(cards) in (ROOT / "README.md").read_text()
 
 
 def test_the_version_is_said_in_one_way() -> None:

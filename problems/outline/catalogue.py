@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,3 +70,13 @@ def read_card(name: str) -> dict[str, str]:
         elif label and line.strip():
             card[label] += " " + line.strip()
     return card
+
+
+def cards_table(cards: Mapping[str, Mapping[str, str]]) -> str:
+    """The cards by the problem's name as a Markdown table."""
+    labels = ("question", "book", "measured")
+    lines = [("problem", *labels), ("---",) * (len(labels) + 1)]
+    lines += [
+        (f"`{name}`", *(card.get(label, "").replace("|", "/") for label in labels)) for name, card in cards.items()
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

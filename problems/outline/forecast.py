@@ -72,10 +72,10 @@ class Forecast(Regression):
         import numpy as np
 
         naive_errors = np.abs(flat_target(train_target) - train_frame[self.naive].to_numpy(float))
-        misses = np.concatenate([np.zeros(0), *(self._misses(target, said) for target, said in held_out)])
-        # The (n + 1)(1 - α)-th smallest, which for few rows may be beyond the largest.
-        share = COVERAGE * (len(misses) + 1) / max(len(misses), 1)
-        reach = float(np.quantile(misses, share, method="higher")) if share <= 1 else math.nan
+        misses = np.sort(np.concatenate([np.zeros(0), *(self._misses(*part) for part in held_out)]))
+        # Split conformal: counted from 1, and of few rows beyond the largest.
+        place = math.ceil(COVERAGE * (len(misses) + 1))
+        reach = float(misses[place - 1]) if place <= len(misses) else math.nan
         return replace(self, scale=float(naive_errors.mean()), reach=reach)
 
     def _misses(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:

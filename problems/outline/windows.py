@@ -65,12 +65,12 @@ def build_window_model(hyperparameters: WindowHyperparameters, train: Examples) 
     from keras import layers
 
     windows = np.asarray(train.features["window"])
-    last = windows[:, -1:]
+    length, last = windows.shape[1], windows[:, -1:]
     scale, unscale = layers.Normalization(axis=None), layers.Normalization(axis=None, invert=True)
     scale.adapt(windows - last)
     unscale.adapt(train.target[:, None] - last)
-    window = keras.Input((windows.shape[1],), name="window")
-    now = layers.Flatten()(layers.Cropping1D((windows.shape[1] - 1, 0))(layers.Reshape((-1, 1))(window)))
+    window = keras.Input((length,), name="window")
+    now = layers.Flatten()(layers.Cropping1D((length - 1, 0))(layers.Reshape((length, 1))(window)))
     hidden = _network(hyperparameters, scale(layers.Subtract()([window, now])))
     hidden = layers.Dropout(hyperparameters.dropout)(hidden) if hyperparameters.dropout else hidden
     change = unscale(layers.Dense(1, kernel_initializer="zeros")(hidden))

@@ -59,11 +59,12 @@ def test_a_problem_opens_with_its_card(name: str) -> None:
     card = read_card(name)
     assert card["question"].split("  (")[0].endswith("?")
     assert {"source", "book", "measured", "caution"} <= set(card)
-    assert all(len(card[label]) > 10 for label in ("question", "source", "book", "measured", "caution"))
+    assert all(len(card[label]) > 10 for label in ("question", "source", "book", "caution"))
 
 
 def test_what_was_measured_is_on_the_card_with_its_date(name: str) -> None:
-    assert re.search(r"\b20\d\d-\d\d-\d\d\b", read_card(name)["measured"])
+    measured = read_card(name)["measured"]
+    assert measured == "not yet" or re.search(r"\b20\d\d-\d\d-\d\d\b", measured)
 
 
 def test_every_source_says_where_it_is_what_it_is_and_under_which_licence(problem: Problem) -> None:

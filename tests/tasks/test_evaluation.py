@@ -23,7 +23,7 @@ from problems.outline import (
     Regression,
 )
 from problems.outline.objectives import PredictionsInvalid
-from tasks import evaluation as module
+from tasks import resampling
 from tasks.evaluation import evaluate, judge_acceptance, judge_challenger
 
 NUM_ROWS = 200
@@ -98,8 +98,8 @@ def test_memory_is_bounded_by_chunks_that_do_not_change_the_result(
     target: np.ndarray, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measured(target, frame)["metrics"]["rmse"]["interval"]
-    monkeypatch.setattr(module, "_CHUNK_NUMBERS", 1)
-    monkeypatch.setattr(module, "_LEAST_CHUNK", 7)
+    monkeypatch.setattr(resampling, "_CHUNK_NUMBERS", 1)
+    monkeypatch.setattr(resampling, "_LEAST_CHUNK", 7)
     assert measured(target, frame)["metrics"]["rmse"]["interval"] == pytest.approx(whole, rel=1e-12)
 
 
@@ -275,5 +275,5 @@ def test_test_rows_of_one_class_cannot_decide_by_the_area_under_the_curve(frame:
 
 
 def test_holm_adjusts_as_in_the_textbook() -> None:
-    assert module._holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert module._holm([]) == []
+    assert resampling.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert resampling.holm([]) == []

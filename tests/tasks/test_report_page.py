@@ -215,3 +215,12 @@ def contrast(tab: Any, text: str, behind: str) -> float:
         linear = np.where(shares <= 0.03928, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
         lightnesses.append(float(linear @ [0.2126, 0.7152, 0.0722]))
     return (max(lightnesses) + 0.05) / (min(lightnesses) + 0.05)
+
+
+def test_a_long_text_among_the_worst_examples_is_wrapped_and_escaped_and_a_short_one_stands_in_its_column() -> None:
+    made = content()
+    assert made.evaluation is not None
+    made.evaluation["worst"][0]["frame"] |= {"river": "a <film> that I would rather not have seen at all", "rooms": "6"}
+    page = render_report(made)
+    assert '<td class="wrap text">a &lt;film&gt; that I would rather' in page
+    assert '<td class="number">6</td>' in page
