@@ -77,7 +77,7 @@ class ChurnHyperparameters(Hyperparameters):
 
 
 def read(files: Files) -> Examples:
-    """7,043 customers: `levels` int32 (n, 16), `amounts` float32 (n, 3) in months and dollars, the target 1 for left."""
+    """`levels` int32 (n, 16), `amounts` float32 (n, 3) in months and dollars; the target is 1 for left."""
     import numpy as np
 
     from problems.outline.raw import read_csv
@@ -113,7 +113,7 @@ def number_levels(table: pd.DataFrame) -> np.ndarray:
 
     columns, first = [], 0
     for name, levels in LEVELS.items():
-        numbers = pd.Index(levels).get_indexer(table[name])
+        numbers = pd.Index(levels).get_indexer(pd.Index(table[name]))
         columns.append(np.where(numbers < 0, -1, numbers + first))
         first += len(levels)
     return np.column_stack(columns).astype(np.int32)

@@ -1,9 +1,15 @@
 """Card fraud: which payments were not made by the holder of the card?  (binary, extreme imbalance)
 
-Source    Worldline and Université Libre de Bruxelles; 284,807 payments of two days in September 2013, 492 of them frauds
-Book      none; the publisher asks for the area under the precision-recall curve, since accuracy is 99.8 % for doing nothing
-Measured  not yet
-Caution   V1 … V28 are principal components of features that are not published, so no reason can be given for an alarm
+Source    Worldline and Université Libre de Bruxelles; 284,807 payments of two days of September 2013, 492 of them frauds
+Book      none; the publisher asks for the area under the precision-recall curve, as silence alone is right in 99.8 %
+Measured  on a subset, all 492 frauds with 4,457 other payments, so a tenth are frauds in place of 0.17 %, and most of
+          the others are of the first hour: no number here says how the model does on the whole file. Test rows drawn
+          at random: average precision 0.948, 0.946 to 0.950 over 3 seeds (one seed's 95 % interval: INTERVAL),
+          recall 0.88 (0.87 to 0.88) where 90 % of the alarms are right, 0.87 € a payment (0.79 to 1.02); with frauds
+          counted 25 times 0.947 (0.946 to 0.949) and 3.21 €. 2 s of training, 0.86 GB, 2 CPU cores, 2026-11-21,
+          `modelkeep train fraud --seed 0` (1, 2; and `--variant weighted`)
+Caution   V1 … V28 are principal components of features that are not published, so no reason can be given for an alarm;
+          what a false alarm costs (5 €) is an assumption, and the threshold follows from it
 """
 
 from __future__ import annotations
@@ -83,7 +89,7 @@ def read(files: Files) -> Examples:
     types = {**dict.fromkeys(COLUMNS, "float64"), "Class": "int64"}
     table = read_csv(files[FILE], types).drop_duplicates(ignore_index=True)
     features = np.column_stack([table[list(COMPONENTS)], np.log1p(table["Amount"].clip(lower=0))])
-    frame = table.assign(amount=_bands(table["Amount"]))
+    frame = table.assign(amount_band=_bands(table["Amount"]))
     return Examples({"payment": features.astype(np.float32)}, table["Class"].to_numpy(np.uint8), frame)
 
 
@@ -165,7 +171,8 @@ problem = Problem(
     build=build,
     hyperparameters=FraudHyperparameters,
     weights=weights,
-    slices=("amount",),
+    slices=("amount_band",),
+    # Of the subset's payments a tenth are frauds, of the whole file's 0.17 %: this limit leaves room for the latter.
     acceptance=(Above("pr_auc", 0.6), BeatsBaseline()),
     variants={"plain": {"fraud_weight": 1.0}, "weighted": {"fraud_weight": 25.0}},
 )

@@ -80,6 +80,7 @@ def _judge(
         folds=[_part(store, record, "held_out") for record in folds] or None,
         rows=rows.test,
         seed=run.seed,
+        resamples=_num_resamples(len(rows.test)),
     )
     judged = _decide(problem, evaluation, compared)
     page = json.dumps({**judged, "evaluation": evaluation}, indent=1, ensure_ascii=False, allow_nan=False)
@@ -88,6 +89,11 @@ def _judge(
         {"evaluation": lease.put_bytes("evaluation.json", page.encode(), kind="json")},
         {**judged, "metrics": metrics, "champion": champion.number if champion else None},
     )
+
+
+def _num_resamples(num_rows: int) -> int:
+    """2,000, and fewer from 10,000 rows on, where they take long and the intervals are narrow; never below 500."""
+    return min(2000, max(500, 20_000_000 // num_rows))
 
 
 def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion) -> dict[str, Any]:

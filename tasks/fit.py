@@ -111,7 +111,9 @@ def _open_training(
     features = {name: array[first] for name, array in examples.features.items()}
     with open_engine(model, features, problem.objective.training_target(examples.target[first])) as engine:
         weights = _weigh(problem, hyperparameters, examples, train_rows)
-        yield Training(engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed, weights)
+        yield Training(
+            engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed, weights
+        )
 
 
 def _weigh(

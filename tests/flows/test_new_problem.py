@@ -35,7 +35,8 @@ def test_a_copied_problem_is_found_and_passes_the_test_of_its_model(checkout: Pa
     assert "rents" in python(checkout, "-m", "flows.command_line", "problems").stdout
     text = (checkout / "problems" / "rents.py").read_text()
     assert 'name="rents"' in text and "class RentsHyperparameters" in text and "Measured  not yet\nCaution" in text
-    tested = python(checkout, "-m", "pytest", "-q", "-k", "rents and (small_training or card or hyperparameters)", "tests/problems", "-p", "no:cacheprovider")
+    chosen = "rents and (small_training or card or hyperparameters)"
+    tested = python(checkout, "-m", "pytest", "-q", "-k", chosen, "tests/problems", "-p", "no:cacheprovider")
     assert tested.returncode == 0, tested.stdout
 
 
