@@ -232,6 +232,67 @@ def reproduce(
         raise typer.Exit(1)
 
 
+@app.command()
+def compare(
+    problem: ProblemArgument,
+    variants: Annotated[
+        str, typer.Option(help="Variants with commas between them; all of the problem's if left out.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="How often each is trained, with another seed.")] = 5,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyperparameter of all variants.")
+    ] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Use only so many examples.")] = None,
+    data: Annotated[str, typer.Option(help="Your own file, path or address, in place of the source.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Refuse a package's partial copy of the data.")] = False,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Train variants of a problem over several seeds, on the same rows, and rank them. Nothing is registered.
+
+    Examples:
+
+      modelkeep compare digits
+
+      modelkeep compare digits --variants mlp,convnet --seeds 3 --set epochs=2
+    """
+    from flows.local_run import run_compare, show_log_lines
+    from problems.outline.catalogue import problem_path
+    from tasks.requests import Request
+    from tasks.settings import Settings
+
+    problem_path(problem)
+    show_log_lines()
+    request = Request(
+        problem=problem,
+        settings=parse_settings(settings or []),
+        sample=sample,
+        data=_absolute(data),
+        full=full,
+        store=_store_uri(store),
+        mirror=Settings().mirror,
+    )
+    names = [name.strip() for name in variants.split(",") if name.strip()]
+    compared = run_compare(request, names, seeds)
+    rows = [_variant_row(name, variant) for name, variant in compared["variants"].items()]
+    _print(compared, as_json, f"{compared['sentence']}\n\n{_table(rows)}\n\n  page    {compared['page']}")
+
+
+def _variant_row(name: str, variant: dict[str, Any]) -> dict[str, Any]:
+    behind, cost = variant["behind"], variant["cost"]
+    return {
+        "variant": name,
+        "mean": variant["mean_text"],
+        "95 % interval": variant["interval_text"],
+        "sd over seeds": variant["sd_text"],
+        "worse by": behind["value_text"] if behind else "",
+        "shown": ("yes" if behind["is_shown"] else "no") if behind else "",
+        "seconds": cost["seconds"],
+        "parameters": f"{cost['num_parameters']:,}",
+        "peak MB": round(cost["peak_memory_bytes"] / 1e6),
+    }
+
+
 # --- models --------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from problems.outline.catalogue import load_problem
+from tasks.comparison import choose_variants
 from tasks.requests import Request
 from tasks.runs import problem_of
 
@@ -39,6 +40,16 @@ def run_reproduce(store: str, run: str) -> dict[str, Any]:
         from flows.reproduce import reproduce
 
         return reproduce(run=run, store=store)
+
+
+def run_compare(request: Request, variants: list[str], seeds: int) -> dict[str, Any]:
+    """Compare variants; those of the request are its `settings`, which all have. Raises what the flow raises."""
+    choose_variants(load_problem(request.problem), variants, request.settings)
+    with seen_by_prefect(request.problem):
+        from flows.compare import compare
+
+        asked = {name: value for name, value in flow_parameters(request).items() if name not in ("variant", "seed")}
+        return compare(variants=variants, seeds=seeds, **asked)
 
 
 def flow_parameters(request: Request) -> dict[str, Any]:

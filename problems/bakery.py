@@ -4,7 +4,7 @@ Source    opencampus.sh: 9,334 turnovers by day and group, July 2013 to July 201
 Book      none; the course asks for a lower percentage error than the same weekday of the week before
 Measured  not yet
 Caution   the weather is the one that came, as if its forecast had been perfect; all else was known the evening before.
-          The turnovers were altered by their publisher, in no stated currency
+          Unit and licence are not stated. The model misses New Year's Eve, when cake sells five times as much
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class BakeryHyperparameters(Hyperparameters):
     units: int = search(64, low=16, high=128)
     dropout: float = search(0.2, low=0.0, high=0.5)
     l2: float = search(1e-4, low=1e-6, high=1e-2, log=True)
-    epochs: int = search(40, low=10, high=100)
+    epochs: int = search(20, low=10, high=100)
     batch_size: int = search(64, choices=(32, 64, 128))
     optimizer: str = "adam"
 
 
 def read(files: Files) -> Examples:
-    """A row for each day and group with a turnover, from the second week on; float32 all:
+    """A row for each day and group with a turnover but a group's first; float32 all:
 
     level     (n, 1) mean turnover of the known ones of the last 28 days
     past      (n, 28) logarithm of each of these days' turnover over the level, oldest first; 0 where there was none
     year_ago  (n, 2) the same for the same date and for the same weekday a year ago
     day       (n, 21) group, weekday, season, festival and holidays
-    weather   (n, 4) clouds (eighths), temperature (°C), wind (m/s), rain (0 or 1)
+    weather   (n, 4) clouds (eighths), temperature (°C), wind (as published), rain (0 or 1)
     """
     import numpy as np
     import pandas as pd
@@ -189,7 +189,7 @@ def expectations() -> list[Expectation]:
         gxe.ExpectColumnValuesToBeInSet(column="copies", value_set=[1]),
         gxe.ExpectColumnValuesToBeInSet(column="group", value_set=list(GROUPS.values())),
         gxe.ExpectColumnValuesToBeBetween(column="turnover", min_value=0, strict_min=True, max_value=5_000),
-        # The 31st of December sells seven times as much cake as other days.
+        # Beyond it lie New Year's Eves and a few days of summer.
         gxe.ExpectColumnValuesToBeBetween(column="turnover", max_value=700, mostly=0.97),
         gxe.ExpectColumnMeanToBeBetween(column="turnover", min_value=50, max_value=500),
         gxe.ExpectColumnValuesToBeBetween(column="clouds", min_value=0, max_value=9),
@@ -263,6 +263,6 @@ problem = Problem(
     build=build,
     hyperparameters=BakeryHyperparameters,
     slices=("group", "weekday", "festival", "holiday"),
-    acceptance=(Below("mape", 0.19), Above("coverage", 0.8), BeatsBaseline()),
+    acceptance=(Below("mape", 0.17), Above("coverage", 0.85), BeatsBaseline()),
     variants={"dense": {"network": "dense"}, "linear": {"network": "linear"}},
 )

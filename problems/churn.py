@@ -2,7 +2,10 @@
 
 Source    IBM sample data, 7,043 customers of a fictional company in California, 19 attributes and whether they left
 Book      none; the course asks for a multilayer perceptron with an area under the ROC curve of at least 0.84
-Measured  not yet
+Measured  area under the ROC curve, 3 seeds: 0.847, 0.845 to 0.848, by the network (3 s of training, 1.0 GB) and 0.852
+          by the logistic regression, the same for every seed (11 s, 0.9 GB); 95 % interval of one: 0.83 to 0.87.
+          2 CPU cores in use by others too, 2026-11-21, `modelkeep train churn --seed 0` (1, 2; `--variant logistic`),
+          on a copy of the data that writes 392 charges as 70.0 in place of 70
 Caution   gender and SeniorCitizen are features here: look at their slices before anybody is treated by the model
 """
 

@@ -117,6 +117,6 @@ problem = Problem(
     build=build_window_model,
     hyperparameters=WindowHyperparameters,
     slices=("decade",),
-    acceptance=(Below("mae", 0.2), Above("coverage", 0.7), BeatsBaseline()),
+    acceptance=(Below("mae", 0.14), Above("coverage", 0.8), BeatsBaseline()),
     variants={name: {"network": name} for name in ("linear", "dense", "convolution", "lstm")},
 )

@@ -104,6 +104,6 @@ problem = Problem(
     build=build_window_model,
     hyperparameters=WindowHyperparameters,
     slices=("decade",),
-    acceptance=(Below("mase", 1.0), Above("coverage", 0.5), BeatsBaseline()),
+    acceptance=(Below("mae", 0.95), Above("coverage", 0.7), BeatsBaseline()),
     variants={name: {"network": name} for name in ("linear", "dense", "convolution", "lstm")},
 )

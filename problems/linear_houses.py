@@ -2,8 +2,11 @@
 
 Source    the Boston house prices of `housing`: 506 rows, 12 attributes (B is left out), target in k$
 Book      none; least squares has a closed form, and training must end within 1 % of its coefficients (a test proves it)
-Measured  not yet
-Caution   the attributes go together (tax and highways, rooms and status): a coefficient is not the effect of a change
+Measured  MAE 3.44 k$ (95 % interval 2.8 to 4.1) on the test rows, the same for 3 seeds, since nothing here is random;
+          3.10 to 3.72 over the 4 folds. 2.3 s of training (1.5 to 2.8), 0.94 GB, 2 CPU cores in use by others too,
+          2026-11-21, `modelkeep train linear_houses --seed 0` (1, 2). The network of `housing` does better
+Caution   the attributes go together (tax and highways, rooms and status): a coefficient is not the effect of a change;
+          B encodes race and is never a feature, as in `housing`
 """
 
 from __future__ import annotations

@@ -59,6 +59,28 @@ def show_evaluation(run: Run, evaluation: Mapping[str, Any], sentence: str) -> N
     _show(create_markdown_artifact, key=_key(run, "summary"), markdown="\n".join(lines), description=sentence)
 
 
+def show_comparison(run: Run, comparison: Mapping[str, Any]) -> None:
+    """The ranking of variants as a table, under the sentence that says who is best."""
+    from prefect.artifacts import create_table_artifact
+
+    title = comparison["metric"]["title"]
+    rows = [
+        {
+            "variant": name,
+            title: variant["mean_text"],
+            "95 % interval": variant["interval_text"],
+            "spread over seeds (sd)": variant["sd_text"],
+            "worse than the best by": variant["behind"]["value_text"] if variant["behind"] else "-",
+            "shown": "-" if not variant["behind"] else "yes" if variant["behind"]["is_shown"] else "no",
+            "seconds of training": variant["cost"]["seconds"],
+            "parameters": variant["cost"]["num_parameters"],
+            "peak memory, MB": round(variant["cost"]["peak_memory_bytes"] / 1e6),
+        }
+        for name, variant in comparison["variants"].items()
+    ]
+    _show(create_table_artifact, key=_key(run, "comparison"), table=rows, description=comparison["sentence"])
+
+
 def show_picture(run: Run, name: str, svg: str, text: str) -> None:
     """A picture; as data, so that the UI shows it offline."""
     from prefect.artifacts import create_image_artifact

@@ -53,7 +53,7 @@ def report(
         decision=evaluated.facts["reason"],
         card=read_card(run.problem),
         facts=_facts(examples, prepared, folds, fitted),
-        sources=_origins(examples),
+        sources=source_origins(examples),
         validation=json.loads(store.read_bytes(validated.products["validation"])),
         learning=pictures.pop("learning"),
         evaluation=judged["evaluation"],
@@ -85,7 +85,7 @@ def report_refused_data(run: Run, examples: StepRecord, validated: StepRecord, r
         decision=reason,
         card=read_card(run.problem),
         facts={"examples": examples.facts["num_examples"]},
-        sources=_origins(examples),
+        sources=source_origins(examples),
         validation=json.loads(store.read_bytes(validated.products["validation"])),
         manifest=describe_run(run, records),
     )
@@ -132,7 +132,8 @@ def _outcome(evaluated: StepRecord) -> Literal["promoted", "kept", "refused"]:
     return "promoted" if evaluated.facts["promote"] else "kept"
 
 
-def _origins(examples: StepRecord) -> list[SourceOrigin]:
+def source_origins(examples: StepRecord) -> list[SourceOrigin]:
+    """Where the raw files of ingested examples were found."""
     return [
         SourceOrigin(
             name=source["source"],

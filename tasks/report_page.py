@@ -93,6 +93,17 @@ class ReportContent:
 
 def render_report(content: ReportContent) -> str:
     """The whole page. The same content gives the same bytes."""
+    return render_page(
+        "report.html.j2",
+        content=content,
+        evaluation=content.evaluation,
+        manifest=flatten(content.manifest),
+        example_columns=_example_columns(content.evaluation),
+    )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page of one of the templates, with the filters that these use; what is put in is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -103,12 +114,7 @@ def render_report(content: ReportContent) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"inline": _inline, "value": _value, "bytes": _bytes, "words": _words, "sentence": _sentence}
-    return environment.get_template("report.html.j2").render(
-        content=content,
-        evaluation=content.evaluation,
-        manifest=_flatten(content.manifest),
-        example_columns=_example_columns(content.evaluation),
-    )
+    return environment.get_template(template).render(**values)
 
 
 def picture(name: str, plot: Plot) -> Picture:
@@ -191,14 +197,14 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Names with dots for what is nested; lists of plain values as one text."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple) and any(isinstance(member, Mapping) for member in value):
-            flat |= _flatten({str(place): member for place, member in enumerate(value, start=1)}, f"{prefix}{name}.")
+            flat |= flatten({str(place): member for place, member in enumerate(value, start=1)}, f"{prefix}{name}.")
         else:
             flat[prefix + name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
     return flat

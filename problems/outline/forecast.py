@@ -115,11 +115,13 @@ class Forecast(Regression):
         drawn = frame[[self.time]].assign(
             truth=flat_target(target), model=predictions["prediction"], baseline=baseline["prediction"]
         )
+        # The errors of several series add up in a way that is not known: their sum has no band.
+        is_sum = bool(drawn[self.time].duplicated().any())
         over_time = plots.forecast_over_time(
             drawn.groupby(self.time).sum(),
             self.unit,
-            # The errors of several series add up in a way that is not known.
-            reach=math.nan if drawn[self.time].duplicated().any() else self.reach,
+            reach=math.nan if is_sum else self.reach,
             is_relative=self.is_relative,
+            is_sum=is_sum,
         )
         return {"over_time": over_time, **super().figures(target, predictions, frame, baseline)}

@@ -81,9 +81,7 @@ def regression_metrics(unit: str) -> tuple[Metric, ...]:
     )
 
 
-def forecast_metrics(
-    unit: str, *, is_ratio: bool, scale: float, reach: float, is_relative: bool
-) -> tuple[Metric, ...]:
+def forecast_metrics(unit: str, *, is_ratio: bool, scale: float, reach: float, is_relative: bool) -> tuple[Metric, ...]:
     """Those of `problems.outline.forecast.Forecast`, which says what the arguments are."""
     mae, rmse, median, mape, _ = regression_metrics(unit)
     within = f"{reach:.1%} of the prediction" if is_relative else f"{reach:.3g} {unit}".rstrip()

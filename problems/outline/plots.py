@@ -95,7 +95,9 @@ def error_sizes(errors: np.ndarray, baseline_errors: np.ndarray, unit: str) -> P
     )
 
 
-def forecast_over_time(values: pd.DataFrame, unit: str, *, reach: float, is_relative: bool) -> Plot:
+def forecast_over_time(
+    values: pd.DataFrame, unit: str, *, reach: float, is_relative: bool, is_sum: bool = False
+) -> Plot:
     """`values` has the columns truth, model and baseline by moment; `reach` is drawn as a band, NaN for none."""
     import numpy as np
 
@@ -108,7 +110,7 @@ def forecast_over_time(values: pd.DataFrame, unit: str, *, reach: float, is_rela
     axes.plot(shown.index, shown["baseline"], color=SECOND, linewidth=0.9, linestyle="--", label="baseline")
     axes.plot(shown.index, shown["model"], color=FIRST, linewidth=1.2, label="model")
     _date(axes)
-    _label(axes, "", _with_unit("value", unit))
+    _label(axes, "", _with_unit("sum of the rows of a moment" if is_sum else "value", unit))
     _legend(axes)
     errors = (values["model"] - values["truth"]).abs()
     return Plot(
@@ -332,6 +334,34 @@ def _mean_curve(curves: Sequence[Sequence[float]]) -> np.ndarray:
 
 def _epochs(history: Mapping[str, Sequence[float]]) -> Sequence[float]:
     return history.get("epochs") or range(1, len(history["loss"]) + 1)
+
+
+def variants_compared(
+    values: Mapping[str, Sequence[float]], intervals: Mapping[str, Sequence[float] | None], label: str
+) -> Plot:
+    """`values` of each seed by variant, and the interval of their mean; the first is drawn at the top."""
+    import numpy as np
+
+    figure, axes = _figure(height=1.3 + 0.45 * len(values))
+    for place, (name, seeds) in enumerate(values.items()):
+        low, high = intervals[name] or (np.nan, np.nan)
+        axes.hlines(place, low, high, color=FIRST, linewidth=2)
+        axes.scatter(np.mean(seeds), place, color=FIRST, s=36, zorder=3, label="" if place else "mean, 95 % interval")
+        axes.scatter(
+            seeds, np.full(len(seeds), place + 0.22), color=SECOND, s=16, marker="D", label="" if place else "one seed"
+        )
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    _label(axes, label, "")
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    means = ", ".join(f"{name} {np.mean(seeds):.4g}" for name, seeds in values.items())
+    return Plot(
+        "The variants, the best first",
+        "A line is where the mean would lie in 95 % of the cases with other seeds and other test rows of the same "
+        "kind. Lines may overlap although a difference is shown: the test rows are the same for all.",
+        f"Means over seeds of {label}: {means}.",
+        figure,
+    )
 
 
 def _figure(height: float = 3.5, num_panels: int = 0) -> tuple[Figure, Any]:

@@ -9,7 +9,8 @@ import pytest
 from problems.outline import Backtest, Examples, Forecast
 from problems.outline.forecast import COVERAGE
 from problems.outline.windows import WindowHyperparameters, build_window_model, slide
-from tasks.evaluation import _draw_blocks, evaluate
+from tasks.evaluation import evaluate
+from tasks.resampling import _draw_blocks
 from tests.tasks.test_evaluation import problem_with
 
 SALES = Forecast(unit="€", time="day", naive="last_week", naive_name="last week", block=7)

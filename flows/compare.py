@@ -1,0 +1,103 @@
+"""The flow `compare`: variants of a problem, trained over seeds on the same rows, and ranked.
+
+python -m flows.compare digits            the same as `modelkeep compare digits`
+
+Trainings run one after the other: they share one process and its cores, which a single training fills, and the seeds
+of Python, numpy and the backend, which are the process's own. To spread them over machines, give the flow a Dask or
+Ray task runner and submit `fit_trial` for each run: steps are claimed in the store, so that workers need nothing else
+in common.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, runtime
+from pydantic import Field
+
+from flows.train import begin_run
+from problems.outline.catalogue import ProblemName, load_problem
+from store.steps import StepRecord
+from tasks.compare import compare as compare_variants
+from tasks.comparison import choose_variants
+from tasks.fit import fit
+from tasks.ingest import ingest
+from tasks.prepare import prepare
+from tasks.steps import Run
+from tasks.validate import validate
+
+logger = logging.getLogger("modelkeep")
+
+
+def _run_name() -> str:
+    parameters = runtime.flow_run.parameters
+    told = [f"{name}={value}" for name, value in (parameters.get("hyperparameters") or {}).items()]
+    variants = ", ".join(parameters.get("variants") or ["all variants"])
+    return " ".join(["compare", f"{parameters['problem']}:", variants, "×", f"{parameters['seeds']} seeds", *told])
+
+
+@flow(name="compare", flow_run_name=_run_name, log_prints=False)
+def compare(
+    problem: Annotated[ProblemName, Field(description="What to learn")],
+    variants: Annotated[list[str], Field(description="Variants of the problem; all of them if left out")] = [],  # noqa: B006
+    seeds: Annotated[int, Field(ge=1, description="How often each variant is trained, with the seeds 0, 1, …")] = 5,
+    hyperparameters: Annotated[dict[str, Any], Field(description="Settings that all variants are to have")] = {},  # noqa: B006
+    sample: Annotated[int | None, Field(ge=1, description="Use only so many examples, drawn at random")] = None,
+    data: Annotated[str, Field(description="Your own file, path or address, in place of the source")] = "",
+    full: Annotated[bool, Field(description="Refuse a package's partial copy of the data")] = False,
+    store: Annotated[str, Field(description="Where artifacts are kept; empty for MODELKEEP_STORE")] = "",
+) -> dict[str, Any]:
+    """Train each variant with each seed, on the same rows, and rank them. Nothing is registered.
+
+    What `train` has fitted with the same settings is not fitted again. The result is that of `tasks.compare.compare`.
+    Raises VariantsInvalid, ValidationFailed, SourceUnavailable.
+    """
+    runs = begin_trials(str(problem), variants, seeds, hyperparameters, sample, data, full, store)
+    examples = ingest(runs[0])
+    validate(runs[0], examples)
+    prepared = prepare(runs[0], examples)
+    fitted = [fit_trial(run, examples, prepared) for run in runs]
+    return compare_variants(runs, examples, prepared, fitted)
+
+
+def begin_trials(
+    problem: str,
+    variants: list[str],
+    seeds: int,
+    hyperparameters: dict[str, Any],
+    sample: int | None,
+    data: str,
+    full: bool,
+    store: str,
+) -> list[Run]:
+    """A run for each seed and variant. Raises VariantsInvalid, UnknownProblem, HyperparameterInvalid."""
+    chosen = choose_variants(load_problem(problem), variants, hyperparameters)
+    return [
+        begin_run(problem, hyperparameters, variant, seed, sample, data, full, store)
+        for seed in range(seeds)
+        for variant in chosen
+    ]
+
+
+def fit_trial(run: Run, examples: StepRecord, prepared: StepRecord) -> StepRecord:
+    """The step `fit` of `train`, under a name of its own in Prefect and with a peak memory of its own."""
+    logger.info("trial     %s, seed %d", run.variant, run.seed)
+    forget_peak_memory()
+    named = fit.with_options(task_run_name=f"fit {run.problem} {run.variant}, seed {run.seed}")
+    return named(run, examples, prepared)
+
+
+def forget_peak_memory() -> None:
+    """Let the kernel measure this process's peak memory anew (Linux; proc_pid_clear_refs(5)); elsewhere do nothing."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+if __name__ == "__main__":
+    from flows.command_line import main
+
+    sys.exit(main(["compare", *sys.argv[1:]]))
