@@ -2,7 +2,8 @@
 
 Source    opencampus.sh: 9,334 turnovers by day and group, July 2013 to July 2018, with the weather and Kieler Woche
 Book      none; the course asks for a lower percentage error than the same weekday of the week before
-Measured  not yet
+Measured  MAPE 15.3 % (15.2 to 15.3 over seeds 0-2), linear 16.0 %, the week before 22.1 %; 7-14 s with 3 folds, 0.9 GB,
+          2 CPU cores, 2026-11-21: modelkeep train bakery --seed 0
 Caution   the weather is the one that came, as if its forecast had been perfect; all else was known the evening before.
           Unit and licence are not stated. The model misses New Year's Eve, when cake sells five times as much
 """

@@ -2,7 +2,9 @@
 
 Source    NOAA Climate at a Glance (gcag), monthly anomalies in °C, January 1850 to July 2024, by DataHub global-temp
 Book      none; DLWP 2nd ed. §10.2 compares dense, convolution and LSTM on temperatures with the same time a day before
-Measured  not yet
+Measured  MAE 0.129 °C (0.128 to 0.129 over seeds 0-2), LSTM 0.119 (0.116 to 0.121), linear 0.121, convolution 0.143
+          (not accepted), the year before 0.147; 8-35 s with 4 folds (LSTM 57-124 s), 0.9 GB, 2 CPU cores, 2026-11-21:
+          modelkeep train climate --seed 0
 Caution   the address holds a file that grows: these 2,095 months are a copy as published in 2024. The months before
           1880 rest on few stations. The second series of the file, GISTEMP, has another base period and is not used
 """

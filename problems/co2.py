@@ -2,9 +2,13 @@
 
 Source    NOAA and Scripps, Mauna Loa Observatory, monthly means in ppm, March 1958 to December 2016, by DataHub co2-ppm
 Book      none; DLWP 2nd ed. §10.2 compares dense, convolution and LSTM on temperatures with the same time a day before
-Measured  not yet
-Caution   the address holds a file that grows, and since 2022 its columns are shifted: these 706 months are a copy of an
-          older state. Seven months to 1984 were not measured and are NOAA's interpolation, which knew later months
+Measured  MAE 0.79 ppm (0.78 to 0.79 over seeds 0-2), linear 0.76, convolution 0.82 (0.75 to 0.86), LSTM 0.84, the year
+          before 2.22; 7-17 s with 4 folds (LSTM 32-47 s), 0.9 GB, 2 CPU cores, 2026-11-21:
+          modelkeep train co2 --seed 0. Without a network, going on by the mean growth of the last two years has
+          0.55 on the same 132 months: it grew by 2.2 ppm a year then and by 1.4 in the years that were trained on, and
+          every network forecasts too little
+Caution   the address holds a file that grows, and whose columns are shifted in later states: these 706 months are an
+          older one. Seven months to 1984 were not measured and are NOAA's interpolation, which knew later months
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Source    Harrison & Rubinfeld 1978; 506 rows, 13 attributes, target in k$; carried by the package mlxtend
 Book      DLWP 2nd ed. §4.3: MAE about 2.4-2.6 k$ with 4-fold cross-validation
-Measured  cross-validated MAE 2.63 k$ (2.50-2.73 over seeds 0-2), on 101 test rows 2.16 k$ (2.10-2.23); 6-8 s of
+Measured  cross-validated MAE 2.62 k$ (2.50-2.72 over seeds 0-2), on 101 test rows 2.16 k$ (2.10-2.23); 6-13 s of
           training and 0.9 GB in all on 2 shared CPU cores, 2026-11-21, `modelkeep train housing --seed N`
 Caution   the column B encodes race; it is never a feature here, and is kept as a slice for the bias check
 """

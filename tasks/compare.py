@@ -87,7 +87,9 @@ def _compare(
         "asked": _asked(runs),
         "used": _used(ingested, runs, fitted),
     }
-    logger.info("compare   %s", comparison["sentence"])
+    logger.info(
+        "compare   %d variants × %d seeds on %d test rows", len(costs), ranked["num_seeds"], ranked["num_test_rows"]
+    )
     return Products(_write(comparison, ingested, lease), {"best": comparison["best"]})
 
 

@@ -219,7 +219,7 @@ def _stretch(num_seeds: int, degrees_of_freedom: float) -> float:
 
 def _describe(objective: Objective, metric: Metric, measured: _Measured) -> dict[str, Any]:
     num_seeds = len(measured.values)
-    interval = middle(measured.level + _stretch(num_seeds, num_seeds - 1) * measured.shift)
+    interval = _within_bounds(metric, middle(measured.level + _stretch(num_seeds, num_seeds - 1) * measured.shift))
     sd = math.sqrt(measured.variance) if num_seeds > 1 else None
     return {
         "values": measured.values.tolist(),
@@ -231,6 +231,14 @@ def _describe(objective: Objective, metric: Metric, measured: _Measured) -> dict
         "interval": interval,
         "interval_text": objective.describe_range(interval, metric),
     }
+
+
+def _within_bounds(metric: Metric, interval: list[float] | None) -> list[float] | None:
+    """A stretched interval may reach too far: an error is not below 0, and a share of what is right in 0 … 1."""
+    if interval is None or (metric.greater_is_better and not metric.is_share):
+        return interval
+    most = 1.0 if metric.greater_is_better else math.inf
+    return [min(max(end, 0.0), most) for end in interval]
 
 
 def _describe_gap(objective: Objective, metric: Metric, gap: _Gap) -> dict[str, Any]:

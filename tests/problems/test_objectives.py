@@ -149,7 +149,10 @@ def test_the_main_metric_is_one_of_the_metrics(objective: Objective) -> None:
 def test_the_baseline_is_what_common_sense_says() -> None:
     assert REGRESSION.baseline(np.array([1, 2, 30]), rows_like(2))["prediction"].tolist() == [2, 2]
     assert Regression(main_metric="rmse").baseline(np.array([1, 2, 30]), rows_like(1))["prediction"].tolist() == [11]
-    assert BINARY.baseline(np.array([0, 0, 0, 1]), rows_like(1)).to_dict("list") == {"probability": [0.25], "predicted": ["stay"]}
+    assert BINARY.baseline(np.array([0, 0, 0, 1]), rows_like(1)).to_dict("list") == {
+        "probability": [0.25],
+        "predicted": ["stay"],
+    }
     shares = LETTERS.baseline(np.array([2, 2, 0]), rows_like(1))
     assert shares["predicted"].tolist() == ["c"]
     assert shares["probability_2"].tolist() == pytest.approx([2 / 3])

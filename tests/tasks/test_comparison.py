@@ -114,6 +114,11 @@ def test_with_one_seed_the_spread_is_said_to_be_unknown() -> None:
     assert "unknown" not in ranked({"one": 1.0, "other": 3.0})["sentence"]
 
 
+def test_an_interval_of_errors_does_not_reach_below_0_however_few_the_seeds() -> None:
+    interval = ranked({"one": 1.0, "other": 3.0}, seeds=2, spread=0.5, random=4)["variants"]["one"]["interval"]
+    assert interval[0] == 0 < interval[1]
+
+
 def test_the_result_is_json_the_same_each_time_and_has_every_metric() -> None:
     result = ranked({"one": 1.0, "other": 3.0})
     text = json.dumps(result, allow_nan=False)
