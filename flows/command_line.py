@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from modelkeep.addresses import has_password, without_secrets
 from modelkeep.errors import ModelkeepError
 
 app = typer.Typer(
@@ -33,6 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     except ModelkeepError as error:
         print(f"modelkeep: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as fault:
+        print(f"modelkeep: {fault.strerror or fault}\n  where    {fault.filename or 'this machine'}", file=sys.stderr)
+        return 2
+    except Exception:
+        # A fault of ours: shown in full, and never taken for a gate that said no.
+        traceback.print_exc()
+        return 2
     except KeyboardInterrupt:
         print("modelkeep: stopped", file=sys.stderr)
         return 130
@@ -57,9 +67,9 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in 
 
 
 def _store_uri(store: str) -> str:
-    from tasks.settings import Settings
+    from tasks.settings import load_settings
 
-    return store or Settings().store
+    return store or load_settings().store
 
 
 def _print(value: Any, as_json: bool, text: str) -> None:
@@ -127,7 +137,7 @@ def train(
     from flows.local_run import run_train, show_log_lines
     from problems.outline.catalogue import problem_path
     from tasks.requests import Request, find_answer
-    from tasks.settings import Settings
+    from tasks.settings import load_settings
 
     problem_path(problem)
     request = Request(
@@ -139,7 +149,7 @@ def train(
         data=_absolute(data),
         full=full,
         store=_store_uri(store),
-        mirror=Settings().mirror,
+        mirror=load_settings().mirror,
     )
     answer = find_answer(request)
     if answer:
@@ -159,14 +169,26 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
             raise ModelkeepError(
                 "A hyperparameter cannot be read.", expected="--set NAME=VALUE", received=f"--set {text}"
             )
-        try:
-            parsed[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            parsed[name.strip()] = value
+        parsed[name.strip()] = _read_value(value)
     return parsed
 
 
+def _read_value(text: str) -> Any:
+    try:
+        # NaN and Infinity are not JSON, though Python reads them: they stay text, and the hyperparameter refuses them.
+        value = json.loads(text, parse_constant=str)
+    except json.JSONDecodeError:
+        return text
+    return text if isinstance(value, float) and math.isinf(value) else value
+
+
 def _absolute(data: str) -> str:
+    if has_password(data):
+        raise ModelkeepError(
+            "An address with a password in it would be kept with the run.",
+            where=without_secrets(data),
+            next_step="leave user and password out and put them into ~/.netrc, or download the file first",
+        )
     return data if not data or "://" in data else str(Path(data).expanduser().absolute())
 
 
@@ -259,7 +281,7 @@ def compare(
     from flows.local_run import run_compare, show_log_lines
     from problems.outline.catalogue import problem_path
     from tasks.requests import Request
-    from tasks.settings import Settings
+    from tasks.settings import load_settings
 
     problem_path(problem)
     show_log_lines()
@@ -270,7 +292,7 @@ def compare(
         data=_absolute(data),
         full=full,
         store=_store_uri(store),
-        mirror=Settings().mirror,
+        mirror=load_settings().mirror,
     )
     names = [name.strip() for name in variants.split(",") if name.strip()]
     compared = run_compare(request, names, seeds)
@@ -462,7 +484,10 @@ def new(
     from flows.new_problem import copy_problem
 
     print(*copy_problem(name, like), sep="\n")
-    print(f"next: edit the first file; `modelkeep train {name}` trains it as it is")
+    print(f"next: edit the first file; `modelkeep train {name}` trains it as it is.")
+    print(
+        "      In a checkout, put what `modelkeep problems --markdown` prints into README.md, where that table stands."
+    )
 
 
 # --- upkeep --------------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ def _run_name() -> str:
     parameters = runtime.flow_run.parameters
     told = [f"{name}={value}" for name, value in (parameters.get("hyperparameters") or {}).items()]
     variants = ", ".join(parameters.get("variants") or ["all variants"])
-    return " ".join(["compare", f"{parameters['problem']}:", variants, "×", f"{parameters['seeds']} seeds", *told])
+    seeds = "1 seed" if parameters["seeds"] == 1 else f"{parameters['seeds']} seeds"
+    return " ".join(["compare", f"{parameters['problem']}:", variants, "×", seeds, *told])
 
 
 @flow(name="compare", flow_run_name=_run_name, log_prints=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from problems.outline.catalogue import load_problem
 from tasks.comparison import choose_variants
-from tasks.requests import Request
+from tasks.requests import Request, backend_name
 from tasks.runs import problem_of
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def quiet_libraries() -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "modelkeep",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # Keras would also read a file in the home folder, of which the steps' keys know nothing.
+        "KERAS_BACKEND": backend_name(),
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

@@ -35,10 +35,9 @@ def _require_free(name: str) -> None:
             expected="small letters, digits and _, beginning with a letter",
             next_step="choose another name",
         )
-    if name in problem_names():
+    if problem_path(problem_names()[0]).with_name(name).exists() or name in problem_names():
         raise ModelkeepError(
             f"There is a problem {name!r} already.",
-            where=str(problem_path(name)),
             next_step="choose another name, or edit that file",
         )
 

@@ -10,7 +10,7 @@ from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem, problem_names
 from store import open_store
 from tasks.ingest import read_sources
-from tasks.settings import Settings
+from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def draft_profile(name: str, data: str, store: str) -> str:
     if name in problem_names():
         problem = load_problem(name)
         with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
-            examples = read_sources(problem, open_store(store), Settings().mirror, data, folder)
+            examples = read_sources(problem, open_store(store), load_settings().mirror, data, folder)
         return draft_source(examples.frame, name)
     if path.suffix in (".csv", ".parquet") and path.is_file():
         return draft_source(_read_table(path), path.stem)

@@ -13,6 +13,7 @@ from pydantic import Field
 from flows.train import begin_run
 from modelkeep.errors import ModelkeepError
 from store import open_store
+from store.artifacts import ArtifactRef, Store
 from tasks.evaluate import evaluate
 from tasks.fit import fit, fit_fold
 from tasks.ingest import ingest
@@ -20,7 +21,7 @@ from tasks.manifest import describe_run
 from tasks.prepare import prepare
 from tasks.requests import backend_name
 from tasks.runs import read_manifest
-from tasks.settings import Settings
+from tasks.settings import load_settings
 from tasks.validate import validate
 
 
@@ -33,7 +34,7 @@ def reproduce(
 
     The result: {run, same_data, same_weights, same_metrics, metrics and changed: {name: [then, now]}}.
     """
-    uri = store or Settings().store
+    uri = store or load_settings().store
     manifest = read_manifest(open_store(uri), run)
     _require_backend(manifest)
     again = begin_run(
@@ -42,7 +43,7 @@ def reproduce(
         "",
         manifest["seed"],
         manifest["sample"],
-        manifest["data"],
+        _own_file(open_store(uri), manifest),
         manifest["full"],
         uri,
     )
@@ -53,15 +54,16 @@ def reproduce(
     folds = [fit_fold(again, examples, prepared, number) for number in range(1, prepared.facts["folds"] + 1)]
     fitted = fit(again, examples, prepared)
     evaluated = evaluate(again, examples, prepared, folds, fitted)
-    return compare(manifest, describe_run(again, {"ingest": examples, "fit": fitted}), evaluated.facts["metrics"])
+    now = describe_run(again, {"ingest": examples, "prepare": prepared, "fit": fitted})
+    return compare(manifest, now, evaluated.facts["metrics"])
 
 
 def compare(manifest: Mapping[str, Any], now: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, Any]:
     """What is the same as in the manifest, and what around it has changed."""
     changed = {
-        name: [manifest[name], now[name]]
-        for name in ("code_digest", "device", "versions", "data_digests")
-        if manifest[name] != now[name]
+        name: [manifest.get(name), now[name]]
+        for name in ("code_digest", "device", "versions", "data_digests", "rows_digest")
+        if manifest.get(name) != now[name]
     }
     return {
         "run": manifest["run"],
@@ -71,6 +73,13 @@ def compare(manifest: Mapping[str, Any], now: Mapping[str, Any], metrics: Mappin
         "metrics": {name: [value, metrics.get(name)] for name, value in manifest["metrics"].items()},
         "changed": json.loads(json.dumps(changed)),
     }
+
+
+def _own_file(store: Store, manifest: Mapping[str, Any]) -> str:
+    """The user's own file as the store has it: theirs may have changed since, or be gone."""
+    if not manifest["data"]:
+        return ""
+    return str(store.local_path(ArtifactRef.from_dict(manifest["sources"][0]["ref"])))
 
 
 def _require_backend(manifest: Mapping[str, Any]) -> None:

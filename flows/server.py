@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelkeep.addresses import without_secrets
 from modelkeep.errors import ModelkeepError
 from store.processes import ProcessMark, is_alive, is_gone, mark_process
 
@@ -104,7 +105,7 @@ def ensure_server(*, on_progress: Progress | None = None) -> ServerAddress:
 def begin_server(*, on_progress: Progress | None = None) -> StartingServer:
     """As `ensure_server`, but a server that has to be started is not waited for."""
     if url := _configured_api_url():
-        named = ServerAddress(url, url.rstrip("/").removesuffix("/api"), is_local=False)
+        named = ServerAddress(url, without_secrets(url).rstrip("/").removesuffix("/api"), is_local=False)
         return StartingServer(named, server=None, was_started=False)
     folder = _state_folder(create=True)
     with _only_one(folder):
@@ -277,17 +278,12 @@ def _require_answer(api_url: str) -> None:
     if not _answers(api_url, timeout_seconds=10.0):
         raise ServerUnavailable(
             "The Prefect server that you have named does not answer.",
-            where=f"PREFECT_API_URL = {_without_password(api_url)}",
+            where=f"PREFECT_API_URL = {without_secrets(api_url)}",
             expected="an answer from /health within 10 s",
             received="none",
             next_step="start that server, or correct PREFECT_API_URL (`prefect config view` says where it is set), or "
             "unset it: modelkeep then starts a server on this machine",
         )
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 # The local server's process ----------------------------------------------------------------------------------------

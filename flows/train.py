@@ -6,6 +6,7 @@ python -m flows.train housing            the same as `modelkeep train housing`
 from __future__ import annotations
 
 import datetime
+import logging
 import sys
 import uuid
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 from prefect import flow, runtime
 from pydantic import Field
 
+from modelkeep.errors import GateFailed
 from problems.outline.catalogue import ProblemName, load_problem
 from tasks.evaluate import evaluate
 from tasks.fit import fit, fit_fold
@@ -22,10 +24,16 @@ from tasks.manifest import utc_now
 from tasks.prepare import prepare
 from tasks.register import promote, register
 from tasks.report import report
-from tasks.requests import Request, backend_name
-from tasks.settings import Settings
+from tasks.requests import Answer, Request, backend_name, recall
+from tasks.settings import load_settings
 from tasks.steps import Run
 from tasks.validate import validate
+
+logger = logging.getLogger("modelkeep")
+
+
+class RefusedBefore(GateFailed):
+    """The same request was refused before, and nothing has changed since."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,12 @@ def train(
 ) -> Trained:
     """Train a model, prove that it is good, and make it champion if it is the better one.
 
-    Steps whose product is in the store are not done again. Raises ValidationFailed, AcceptanceFailed,
-    PromotionConflict, SourceUnavailable.
+    Steps whose product is in the store are not done again; with nothing changed, nothing is done.
+    Raises ValidationFailed, AcceptanceFailed, RefusedBefore, PromotionConflict, SourceUnavailable.
     """
     run = begin_run(str(problem), hyperparameters, variant, seed, sample, data, full, store)
+    if answer := recall(run.open_store(), run.problem, run.request, run.data):
+        return answer_again(answer)
     examples = ingest(run)
     validated = validate(run, examples)
     prepared = prepare(run, examples)
@@ -76,6 +86,20 @@ def train(
     version = register(run, manifest, fitted, evaluated)
     is_champion = promote(run, version, evaluated)
     return Trained(run.problem, run.run_id, version.number, is_champion, evaluated.facts["reason"])
+
+
+def answer_again(answer: Answer) -> Trained:
+    """What an earlier run of the same request ended with. Raises RefusedBefore if it was refused."""
+    manifest = answer.manifest
+    reason = manifest["decision"]["reason"]
+    logger.info("nothing has changed since run %s; nothing is computed", manifest["run"])
+    if answer.version is None:
+        raise RefusedBefore(
+            f"Nothing has changed since run {manifest['run']}, which ended with: {manifest['outcome']}.",
+            received=reason,
+            next_step="change the hyperparameters, the data or the criterion",
+        )
+    return Trained(manifest["problem"], manifest["run"], answer.version, answer.version == answer.champion, reason)
 
 
 def begin_run(
@@ -89,7 +113,7 @@ def begin_run(
     store: str,
 ) -> Run:
     """What is asked for, with defaults filled in and names checked. Raises UnknownProblem, HyperparameterInvalid."""
-    settings = Settings()
+    settings = load_settings()
     found = load_problem(problem)
     request = Request(
         problem, hyperparameters, variant, seed, sample, data, full, store or settings.store, settings.mirror

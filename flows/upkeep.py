@@ -10,13 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from modelkeep.addresses import without_secrets
 from modelkeep.errors import ModelkeepError
 from store import open_store
 from store.diagnosis import Finding, diagnose
 from store.retention import plan_removal
 from store.retention import remove as remove_planned
 from tasks.requests import backend_name
-from tasks.settings import Settings
+from tasks.settings import load_settings
 
 
 def collect_garbage(store: str, keep_runs: int, keep_days: float, remove: bool) -> tuple[dict[str, Any], str]:
@@ -57,11 +58,11 @@ def _backend() -> Finding:
 
 
 def _mirror() -> Finding:
-    mirror = Settings().mirror
+    mirror = load_settings().mirror
     if not mirror:
         return Finding("mirror", "ok", "none is set; raw files come from packages and their public addresses")
     if "://" in mirror or Path(mirror).expanduser().is_dir():
-        return Finding("mirror", "ok", mirror)
+        return Finding("mirror", "ok", without_secrets(mirror))
     return Finding("mirror", "error", f"{mirror} is not a directory", "correct MODELKEEP_MIRROR")
 
 
@@ -69,7 +70,7 @@ def _server() -> Finding:
     from flows.server import find_server
 
     if "PREFECT_API_URL" in os.environ:
-        return Finding("prefect", "ok", f"flows report to {os.environ['PREFECT_API_URL']}")
+        return Finding("prefect", "ok", f"flows report to {without_secrets(os.environ['PREFECT_API_URL'])}")
     server = find_server()
     text = (
         f"a local server runs at {server.ui_url}" if server else "no server runs; the first training starts a local one"

@@ -23,6 +23,7 @@ from tasks.evaluate import load_tested
 from tasks.publish import show_comparison, show_link, show_picture
 from tasks.report import source_origins
 from tasks.report_page import flatten, picture, render_page
+from tasks.resampling import num_resamples
 from tasks.steps import Products, Run, digests, do_once, package_versions
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _compare(
         frame=tested[0].frame,
         predictions=_by_variant(runs, [one.predictions for one in tested]),
         baseline=tested[0].baseline,
+        resamples=num_resamples(len(tested[0].target)),
     )
     costs = {name: _cost(records) for name, records in _by_variant(runs, fitted).items()}
     comparison = {
@@ -87,9 +89,7 @@ def _compare(
         "asked": _asked(runs),
         "used": _used(ingested, runs, fitted),
     }
-    logger.info(
-        "compare   %d variants × %d seeds on %d test rows", len(costs), ranked["num_seeds"], ranked["num_test_rows"]
-    )
+    logger.info("compare   %d models of %d variants on %d test rows", len(fitted), len(costs), ranked["num_test_rows"])
     return Products(_write(comparison, ingested, lease), {"best": comparison["best"]})
 
 

@@ -80,7 +80,8 @@ def rank(
 
     `behind` is by how much a variant is worse than the best, in units of the metric; it `is_shown` where chance hardly
     explains it, after Holm's correction (1979) over all pairs, since the best one is known only from the same data.
-    Of one seed `sd` is null, and intervals tell of the test rows only. Beside a number `x` stands `x_text`.
+    Of one seed `sd` is null, intervals tell of the test rows only, and nothing is shown. Beside a number `x`
+    stands `x_text`.
 
     Raises ModelkeepError where the main metric is undefined on these rows.
     """
@@ -163,8 +164,8 @@ def _measure(
     resampled = bootstrap(statistics, len(target), resamples, seed, objective.blocks(frame))
     random = np.random.default_rng([seed, 1])
     measured = {}
-    for name, several in predictions.items():
-        keys = [(name, str(number)) for number in range(len(several))]
+    for name in sorted(predictions):  # the same draws in whichever order the variants are named
+        keys = [(name, str(number)) for number in range(len(predictions[name]))]
         values = np.stack([resampled[key] for key in keys], axis=1)
         shares = random.multinomial(len(keys), np.full(len(keys), 1 / len(keys)), resamples) / len(keys)
         level = values.mean(axis=1)
@@ -195,6 +196,9 @@ def _compare_pairs(metric: Metric, measured: Mapping[str, _Measured]) -> dict[tu
         samples = one.level - other.level + stretch * (one.shift - other.shift)
         gaps[better, worse] = _Gap(sign * (one.mean - other.mean), sign * samples)
     adjusted = holm([p_value(gap.value, gap.samples) for gap in gaps.values()])
+    if any(len(one.values) == 1 for one in measured.values()):
+        # The rows alone can tell two trained models apart, but not what another seed would have made of them.
+        return gaps
     return {
         key: _Gap(gap.value, gap.samples, chance) for (key, gap), chance in zip(gaps.items(), adjusted, strict=True)
     }
@@ -270,20 +274,25 @@ def _other_metrics(
 def _say(metric: Metric, variants: Mapping[str, Mapping[str, Any]]) -> str:
     """Who is best, or that nobody is, and by how much each of the others is behind."""
     (best, ahead), *others = variants.items()
-    shown = [other["behind"]["is_shown"] for _, other in others]
+    behind = {name: other["behind"] for name, other in others}
+    reach = {name: f"95 % interval {gap['interval_text']}" for name, gap in behind.items()}
+    worse = [name for name, gap in behind.items() if gap["is_shown"]]
+    level = [name for name in behind if name not in worse]
     title = metric.title[0].lower() + metric.title[1:]
-    lead = f"{best} is best" if all(shown) else f"{best} is ahead" if any(shown) else "No variant is shown to be best"
-    said = [f"{lead}: the {title} of {best} is {ahead['mean_text']}"]
-    for name, other in others:
-        behind = other["behind"]
-        size, reach = behind["value_text"], f"95 % interval {behind['interval_text']}"
-        said.append(
-            f"{name} is worse by {size} ({reach})"
-            if behind["is_shown"]
-            else f"{name} cannot be told apart from it (worse by {size}, {reach})"
-        )
-    caution = " With one seed the spread over seeds is unknown: the intervals tell of the test rows only."
+    lead = f"{best} is ahead" if worse else "No variant is shown to be best"
+    said = [f"{lead if level else f'{best} is best'}: the {title} of {best} is {ahead['mean_text']}"]
+    if level:
+        size = f" (worse by {behind[level[0]]['value_text']}, {reach[level[0]]})" if len(level) == 1 else ""
+        said.append(f"{_listed(level)} cannot be told apart from it{size}")
+    said += [f"{name} is worse by {behind[name]['value_text']} ({reach[name]})" for name in worse]
+    caution = (
+        " With one seed the spread over seeds is unknown: intervals tell of the test rows only, and nothing is shown."
+    )
     return "; ".join(said) + "." + caution * (ahead["sd"] is None)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _two_digits(value: float, metric: Metric) -> str:

@@ -15,6 +15,7 @@ from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
+from store.errors import ArtifactCorrupt, ArtifactMissing, StoreUnavailable
 from store.registry import Registry, Version
 from store.steps import Lease, StepRecord
 from tasks.evaluation import Decision, judge_acceptance, judge_challenger
@@ -22,6 +23,7 @@ from tasks.evaluation import evaluate as measure
 from tasks.examples import load_examples
 from tasks.fit import load_model, predict_with
 from tasks.prepare import load_rows
+from tasks.resampling import num_resamples
 from tasks.steps import Products, Run, digests, do_once
 
 if TYPE_CHECKING:
@@ -51,7 +53,11 @@ def evaluate(
             *(record.products["predictions"].sha256 for record in (*folds, fitted)),
             fitted.facts["weights_digest"],
         ],
-        parameters={"champion": champion.manifest.sha256 if champion else None, "seed": run.seed},
+        parameters={
+            "champion": champion.manifest.sha256 if champion else None,
+            "champion_is_whole": _is_whole(run.open_store(), champion),
+            "seed": run.seed,
+        },
     )
 
 
@@ -68,8 +74,11 @@ def _judge(
     store = run.open_store()
     examples, rows = load_examples(store, ingested), load_rows(store, prepared)
     tested = load_tested(problem, store, ingested, prepared, folds, fitted)
-    data_digests = {name: ref.sha256 for name, ref in ingested.products.items()}
-    compared = _predict_with_champion(problem, store, champion, examples, rows.test, tested.predictions, data_digests)
+    data = {
+        "data_digests": {name: ref.sha256 for name, ref in ingested.products.items()},
+        "rows_digest": prepared.products["rows"].sha256,
+    }
+    compared = _predict_with_champion(problem, store, champion, examples, rows.test, tested.predictions, data)
     evaluation = measure(
         replace(problem, objective=tested.objective),
         target=tested.target,
@@ -80,7 +89,7 @@ def _judge(
         folds=[_part(store, record, "held_out") for record in folds] or None,
         rows=rows.test,
         seed=run.seed,
-        resamples=_num_resamples(len(rows.test)),
+        resamples=num_resamples(len(rows.test)),
     )
     judged = _decide(problem, evaluation, compared)
     page = json.dumps({**judged, "evaluation": evaluation}, indent=1, ensure_ascii=False, allow_nan=False)
@@ -89,11 +98,6 @@ def _judge(
         {"evaluation": lease.put_bytes("evaluation.json", page.encode(), kind="json")},
         {**judged, "metrics": metrics, "champion": champion.number if champion else None},
     )
-
-
-def _num_resamples(num_rows: int) -> int:
-    """2,000, and fewer from 10,000 rows on, where they take long and the intervals are narrow; never below 500."""
-    return min(2000, max(500, 20_000_000 // num_rows))
 
 
 def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion) -> dict[str, Any]:
@@ -124,6 +128,7 @@ def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion
         ],
         "accepted": accepted,
         "promote": accepted and decision.promote,
+        "champion_fault": compared.fault,
         "reason": decision.reason + caution if accepted else f"It is not accepted: {failed}.",
     }
 
@@ -148,9 +153,12 @@ def _predict_with_champion(
     examples: Examples,
     rows: np.ndarray,
     predictions: pd.DataFrame,
-    data_digests: Mapping[str, str],
+    data: Mapping[str, Any],
 ) -> _Champion:
-    """The champion may have been trained on other rows: it is asked again, for exactly these."""
+    """The champion may have been trained on other rows: it is asked again, for exactly these.
+
+    `data` are the digests of this run's examples and of their division, as the manifest holds them.
+    """
     if champion is None:
         return _Champion()
     try:
@@ -158,11 +166,24 @@ def _predict_with_champion(
         path = store.local_path(ArtifactRef.from_dict(manifest["artifacts"]["fit/model.keras"]))
         outputs = predict_with(load_model(path), examples, rows)
         compared = _comparable(champion, problem.objective.predictions(outputs), predictions)
-        return replace(compared, has_other_data=manifest["data_digests"] != data_digests)
+        return replace(compared, has_other_data=any(manifest.get(name) != digest for name, digest in data.items()))
+    except StoreUnavailable:
+        raise
     except (ModelkeepError, ValueError, KeyError) as fault:
         # A damaged or outdated champion must not stop a better one; it is kept until someone decides.
         logger.warning("evaluate  the champion cannot be compared: %s", fault)
         return _Champion(champion.number, fault=str(fault).splitlines()[0])
+
+
+def _is_whole(store: Store, champion: Version | None) -> bool:
+    """Whether the champion's manifest and model are there and whole; a champion that is mended is asked again."""
+    if champion is None:
+        return True
+    try:
+        artifacts = json.loads(store.read_bytes(champion.manifest))["artifacts"]
+        return store.is_whole(ArtifactRef.from_dict(artifacts["fit/model.keras"]))
+    except (ArtifactCorrupt, ArtifactMissing, ValueError, KeyError):
+        return False
 
 
 def _comparable(champion: Version, theirs: pd.DataFrame, ours: pd.DataFrame) -> _Champion:

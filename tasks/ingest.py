@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import re
 import shutil
 import tempfile
 import tomllib
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from modelkeep.addresses import without_secrets
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
 from problems.outline.problem import Examples, Files, Problem, Source
@@ -100,8 +102,9 @@ def _local_files(files: list[RawFile], store: Store, folder: str) -> Files:
 def _under_its_own_name(path: Path, ref: ArtifactRef, folder: str) -> Path:
     # A store's local copy may be named by its digest; readers tell formats apart by suffix.
     link = Path(folder, ref.sha256[:12], ref.name)
-    link.parent.mkdir()
-    link.symlink_to(path.resolve())
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(path.resolve())
     return link
 
 
@@ -189,21 +192,25 @@ class _NotThere(Exception):
 
 def _own_file(source: Source, store: Store, data: str) -> RawFile:
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
-        path = Path(folder, Path(urlsplit(data).path).name or "data")
+        path = Path(folder, _storable(Path(urlsplit(data).path if "://" in data else data).name))
         try:
             _copy_from(data, path)
         except _NotThere as reason:
             raise SourceUnavailable(
                 f"The file given with --data cannot be read: {reason}",
-                where=data,
+                where=without_secrets(data),
                 expected=f"a file in place of {source.name}",
                 next_step="check the path or the address",
             ) from None
         digest = file_digest(path)
         ref = store.put_file(f"sources/{digest}/{path.name}", path, kind="raw")
-    return RawFile(
-        source.name, ref, f"own file {Path(data).name}", f"the user's own file in place of {source.name}", "", own=True
-    )
+    origin = f"own file {Path(without_secrets(data)).name}"
+    return RawFile(source.name, ref, origin, f"the user's own file in place of {source.name}", "", own=True)
+
+
+def _storable(name: str) -> str:
+    """A file's name as the store can keep it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-100:] or "data"
 
 
 def _in_mirror(source: Source, wanted: Wanted, folder: Path) -> _Found:
@@ -238,7 +245,7 @@ def _substitutes(mirror: str, folder: Path) -> dict[str, dict[str, str]]:
         entries: dict[str, dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8"))
         for entry in entries.values():
             entry["file"], entry["sha256"], entry["note"]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError, TypeError) as fault:
         raise _NotThere(f"mirror: its mirror.toml cannot be read ({fault!r})") from None
     return entries
 
@@ -293,7 +300,10 @@ def _join(prefix: str, name: str) -> str:
 
 def _copy_from(place: str, path: Path, limit: int | None = None) -> None:
     """Copy a local file, an `http(s)://` or an `s3://` object to `path`. Raises _NotThere."""
-    scheme = urlsplit(place).scheme
+    try:
+        scheme = urlsplit(place).scheme if "://" in place else ""
+    except ValueError as fault:
+        raise _NotThere(f"{without_secrets(place)} is not an address ({fault})") from None
     copy: Callable[[str, Path, int | None], None] = {"http": _download, "https": _download, "s3": _copy_from_s3}.get(
         scheme, _copy_local
     )
@@ -304,18 +314,22 @@ def _copy_local(place: str, path: Path, limit: int | None) -> None:
     origin = Path(place).expanduser()
     if not origin.is_file():
         raise _NotThere(f"there is no file {origin.name} in {origin.parent}")
-    shutil.copyfile(origin, path)
+    try:
+        shutil.copyfile(origin, path)
+    except OSError as fault:
+        raise _NotThere(f"{origin} cannot be read ({fault.strerror})") from None
 
 
 def _copy_from_s3(place: str, path: Path, limit: int | None) -> None:
     import boto3
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
     parts = urlsplit(place)
     try:
         boto3.client("s3").download_file(parts.netloc, parts.path.lstrip("/"), str(path))
-    except (BotoCoreError, ClientError) as fault:
-        raise _NotThere(f"{place} cannot be read ({fault})") from None
+    except (BotoCoreError, ClientError, Boto3Error, ValueError) as fault:
+        raise _NotThere(f"{without_secrets(place)} cannot be read ({fault})") from None
 
 
 def _download(place: str, path: Path, limit: int | None) -> None:
@@ -330,6 +344,8 @@ def _download(place: str, path: Path, limit: int | None) -> None:
                 answer.raise_for_status()
                 _write_stream(answer.iter_bytes(1 << 20), path, limit and limit * 10)
             return
+        except httpx.InvalidURL as fault:
+            raise _NotThere(f"it is not an address ({fault})") from None
         except httpx.HTTPStatusError as fault:
             reason = f"answered {fault.response.status_code}"
             if fault.response.status_code != 429 and fault.response.status_code < 500:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from modelkeep.addresses import without_secrets
 from store.artifacts import ArtifactRef
 from store.steps import StepRecord
 from tasks.code_digest import code_digest
@@ -35,12 +36,13 @@ def describe_run(run: Run, records: Mapping[str, StepRecord]) -> dict[str, Any]:
         "seed": run.seed,
         "sample": run.sample,
         "full": run.full,
-        "data": run.data,
-        "mirror": run.mirror,
+        "data": without_secrets(run.data),
+        "mirror": without_secrets(run.mirror),
         "backend": run.backend,
         "device": fitted.facts["device"] if fitted else None,
         "weights_digest": fitted.facts["weights_digest"] if fitted else None,
         "code_digest": code_digest("flows.train", f"problems.{run.problem}"),
+        "rows_digest": records["prepare"].products["rows"].sha256 if "prepare" in records else None,
         "data_digests": {name: ref.sha256 for name, ref in ingested.products.items()},
         "num_examples": ingested.facts["num_examples"],
         "sources": ingested.facts["sources"],
@@ -60,10 +62,12 @@ def close_run(
     promote: bool = False,
     metrics: Mapping[str, Any] | None = None,
     pages: Mapping[str, ArtifactRef] | None = None,
+    settled: bool = True,
 ) -> ArtifactRef:
     """Copy what the run is to keep under its prefix, and write the manifest last.
 
     `outcome` is "accepted", "acceptance failed" or "validation failed"; `pages` are artifacts already in the prefix.
+    A run that is not `settled` does not answer its request for the next time.
     """
     store = run.open_store()
     artifacts = dict(pages or {})
@@ -82,7 +86,8 @@ def close_run(
     }
     data = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode()
     written = store.put_bytes(f"{run.prefix}/manifest.json", data, kind="json")
-    record_answer(request_document(run.problem, run.request), written, store)
+    if settled:
+        record_answer(request_document(run.problem, run.request), written, store)
     return written
 
 

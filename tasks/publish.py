@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def show_evaluation(run: Run, evaluation: Mapping[str, Any], sentence: str) -> N
             "model": metric["value_text"],
             "95 % interval": metric["interval_text"],
             "baseline": metric["baseline_text"],
-            "champion": metric.get("champion_text") or "-",
+            "champion": metric.get("champion_text") or "—",
         }
         for metric in evaluation["metrics"].values()
     ]
@@ -70,8 +71,8 @@ def show_comparison(run: Run, comparison: Mapping[str, Any]) -> None:
             title: variant["mean_text"],
             "95 % interval": variant["interval_text"],
             "spread over seeds (sd)": variant["sd_text"],
-            "worse than the best by": variant["behind"]["value_text"] if variant["behind"] else "-",
-            "shown": "-" if not variant["behind"] else "yes" if variant["behind"]["is_shown"] else "no",
+            "worse than the best by": variant["behind"]["value_text"] if variant["behind"] else "—",
+            "shown": "—" if not variant["behind"] else "yes" if variant["behind"]["is_shown"] else "no",
             "seconds of training": variant["cost"]["seconds"],
             "parameters": variant["cost"]["num_parameters"],
             "peak memory, MB": round(variant["cost"]["peak_memory_bytes"] / 1e6),
@@ -82,10 +83,11 @@ def show_comparison(run: Run, comparison: Mapping[str, Any]) -> None:
 
 
 def show_picture(run: Run, name: str, svg: str, text: str) -> None:
-    """A picture; as data, so that the UI shows it offline."""
+    """A picture; as data, so that the UI shows it offline, and on white, since the UI may be dark."""
     from prefect.artifacts import create_image_artifact
 
-    data = base64.b64encode(svg.encode()).decode()
+    on_white = re.sub(r"(<svg[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', svg, count=1)
+    data = base64.b64encode(on_white.encode()).decode()
     _show(
         create_image_artifact,
         key=_key(run, name),

@@ -44,7 +44,11 @@ def promote(run: Run, version: Version, evaluated: StepRecord) -> bool:
     if not evaluated.facts["promote"]:
         logger.info("promote   kept version %s: %s", evaluated.facts["champion"], evaluated.facts["reason"])
         return False
-    Registry(run.open_store()).promote(
+    registry = Registry(run.open_store())
+    if was_withdrawn(registry, run.problem, version.number):
+        logger.info("promote   version %d was withdrawn by hand; `modelkeep promote` brings it back", version.number)
+        return False
+    registry.promote(
         run.problem,
         version.number,
         expected=evaluated.facts["champion"],
@@ -54,6 +58,13 @@ def promote(run: Run, version: Version, evaluated: StepRecord) -> bool:
     )
     logger.info("promote   version %d is champion: %s", version.number, evaluated.facts["reason"])
     return True
+
+
+def was_withdrawn(registry: Registry, problem: str, number: int) -> bool:
+    """Whether a person, not a run, was the last to take the championship from this version."""
+    moves = [entry for entry in registry.audit(problem) if entry.action != "register"]
+    moves = [entry for entry in moves if number in (entry.version, entry.previous)]
+    return bool(moves) and moves[-1].previous == number and (moves[-1].action == "rollback" or not moves[-1].run)
 
 
 def require_acceptance(acceptance: list[dict], problem: str, where: str) -> None:

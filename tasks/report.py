@@ -71,6 +71,7 @@ def report(
         register=judged["accepted"],
         promote=judged["promote"],
         metrics=evaluated.facts["metrics"],
+        settled=not judged["champion_fault"],
         pages=_write(run, store, content, plots),
     )
 

@@ -60,9 +60,18 @@ def backend_name() -> str:
 
 
 def find_answer(request: Request) -> Answer | None:
-    """The earlier answer, if every artifact of it is there and whole and its decision was carried out."""
-    store = open_store(request.store)
-    manifest = _read_manifest(store, request)
+    """The earlier answer to a request; see `recall`."""
+    return recall(open_store(request.store), request.problem, request.key(), request.data)
+
+
+def recall(store: Store, problem: str, key: str, data: str) -> Answer | None:
+    """The earlier answer, if every artifact of it is there and whole and its decision was carried out.
+
+    None where the data is an address: what lies there now is known only when it is fetched.
+    """
+    if "://" in data:
+        return None
+    manifest = _read_manifest(store, request_document(problem, key))
     if manifest is None or not _is_whole(store, manifest):
         return None
     return _settled(Registry(store), manifest)
@@ -78,8 +87,8 @@ def record_answer(request_document: str, manifest: ArtifactRef, store: Store) ->
             return
 
 
-def _read_manifest(store: Store, request: Request) -> dict[str, Any] | None:
-    found = store.read_document(request_document(request.problem, request.key()))
+def _read_manifest(store: Store, document: str) -> dict[str, Any] | None:
+    found = store.read_document(document)
     if found is None:
         return None
     reference = ArtifactRef.from_dict(json.loads(found.data)["manifest"])

@@ -24,6 +24,11 @@ Key: TypeAlias = tuple[str, ...]
 Statistic: TypeAlias = "Callable[[np.ndarray | None], np.ndarray]"
 
 
+def num_resamples(num_rows: int) -> int:
+    """2,000, and fewer from 10,000 rows on, where they take long and the intervals are narrow; never below 500."""
+    return min(2000, max(500, 20_000_000 // num_rows))
+
+
 def bootstrap(
     statistics: Mapping[Key, Statistic], num_rows: int, resamples: int, seed: int, blocks: Blocks | None = None
 ) -> dict[Key, np.ndarray]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from modelkeep.errors import ModelkeepError
 
 
 class Settings(BaseSettings):
@@ -18,3 +21,17 @@ class Settings(BaseSettings):
     mirror: str = ""
     runner: str = "threads"
     checkpoint_seconds: float = 5.0
+
+
+def load_settings() -> Settings:
+    """The settings of this process. Raises ModelkeepError naming the variable that cannot be read."""
+    try:
+        return Settings()
+    except ValidationError as invalid:
+        fault = invalid.errors()[0]
+        name = f"MODELKEEP_{str(fault['loc'][0]).upper()}"
+        raise ModelkeepError(
+            f"The variable {name} cannot be read: {fault['msg'].lower()}.",
+            received=f"{name}={fault['input']}",
+            next_step="correct it or leave it out",
+        ) from None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modelkeep.errors import GateFailed
 from tasks.engines import Engine
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ _BLOCK_BYTES = 32 << 20
 _TEST_BATCH = 512
 
 
+class TrainingDiverged(GateFailed):
+    """Loss or metrics became infinite or not a number; there is no model to keep."""
+
+
 @dataclass
 class Position:
     """How far a training has come: the next step to make, the curves so far and, for early stopping, the best epoch."""
@@ -35,8 +40,11 @@ class Position:
     finished: bool = False
 
     def to_dict(self) -> dict[str, Any]:
+        # A copy: a lease writes a checkpoint's position again at each renewal, while the curves grow.
+        history = {name: list(values) for name, values in self.history.items()}
         # JSON has no infinity.
-        return {**self.__dict__, "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
+        best_loss = None if math.isinf(self.best_loss) else self.best_loss
+        return {**self.__dict__, "history": history, "best_loss": best_loss}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Position:
@@ -116,6 +124,13 @@ class Training:
         metrics = self.engine.metrics()
         if len(self.validation_rows):
             metrics |= {f"val_{name}": value for name, value in self._validate().items()}
+        wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if wrong:
+            raise TrainingDiverged(
+                f"The training diverged: {', '.join(wrong)} is not a number after epoch {self.position.epoch + 1}.",
+                expected="finite numbers",
+                next_step="take a smaller learning_rate, or look for extreme values in the data",
+            )
         position = self.position
         for name, value in metrics.items():
             position.history.setdefault(name, []).append(value)

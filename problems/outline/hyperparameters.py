@@ -29,7 +29,7 @@ class Hyperparameters(BaseModel):
     before training stops and the best weights are taken back, None means that every epoch is run.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = 10
     batch_size: int = 32

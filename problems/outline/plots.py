@@ -355,10 +355,11 @@ def variants_compared(
     _label(axes, label, "")
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     means = ", ".join(f"{name} {np.mean(seeds):.4g}" for name, seeds in values.items())
+    others = "seeds and other test rows" if max(map(len, values.values())) > 1 else "test rows"
     return Plot(
         "The variants, the best first",
-        "A line is where the mean would lie in 95 % of the cases with other seeds and other test rows of the same "
-        "kind. Lines may overlap although a difference is shown: the test rows are the same for all.",
+        f"A line is where the mean would lie in 95 % of the cases with other {others} of the same kind. "
+        "Lines may overlap although a difference is shown: the test rows are the same for all.",
         f"Means over seeds of {label}: {means}.",
         figure,
     )

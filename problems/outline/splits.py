@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
@@ -186,7 +187,7 @@ def _stratified(rows: np.ndarray, examples: Examples, share: float, seed: int) -
     import numpy as np
     from sklearn.model_selection import train_test_split
 
-    if share <= 0 or not len(rows):
+    if share <= 0 or math.ceil(len(rows) * share) >= len(rows):
         return rows, np.empty(0, np.int64)
     labels = examples.target[rows]
     _, counts = np.unique(labels, return_counts=True)

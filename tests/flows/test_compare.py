@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -110,7 +111,8 @@ def test_prefect_shows_a_run_for_each_training_a_table_a_picture_and_the_way_to_
     assert {"fit digits mlp, seed 0", "fit digits convnet, seed 1", "compare digits"} <= names
     assert "convnet" in str(artifacts["digits-comparison"].data)
     assert artifacts["digits-comparison"].description == compared["sentence"]
-    assert "data:image/svg+xml;base64," in str(artifacts["digits-comparison-picture"].data)
+    drawn = str(artifacts["digits-comparison-picture"].data).partition("data:image/svg+xml;base64,")[2]
+    assert 'fill="white"' in base64.b64decode(drawn.split(")")[0].rstrip("'}")).decode()
     assert "comparison.html" in str(artifacts["digits-comparison-page"].data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,10 @@ def test_two_equal_variants_cannot_be_told_apart() -> None:
 
 def test_a_variant_that_is_as_good_as_the_best_is_said_to_be_and_a_worse_one_to_be_worse() -> None:
     sentence = ranked({"one": 2.0, "other": 2.0, "bad": 6.0})["sentence"]
-    assert "is ahead" in sentence and "cannot be told apart from it" in sentence and "bad is worse by" in sentence
+    assert "is ahead" in sentence and "cannot be told apart from it (worse by" in sentence
+    assert "bad is worse by" in sentence
+    sentence = ranked({"one": 2.0, "other": 2.0, "third": 2.0, "fourth": 2.0})["sentence"]
+    assert re.search(r"; \w+, \w+ and \w+ cannot be told apart from it\.$", sentence)
 
 
 def test_the_same_predictions_are_equal_to_the_last_digit() -> None:
@@ -107,11 +111,23 @@ def test_intervals_cover_the_truth_and_equal_variants_are_rarely_told_apart() ->
     assert np.mean([result["is_clear"] for result in results]) <= 0.1
 
 
-def test_with_one_seed_the_spread_is_said_to_be_unknown() -> None:
+def test_with_one_seed_the_spread_is_said_to_be_unknown_and_nobody_is_called_best() -> None:
     result = ranked({"one": 1.0, "other": 3.0}, seeds=1)
-    assert result["variants"]["one"]["sd"] is None
+    assert result["variants"]["one"]["sd"] is None and not result["is_clear"]
+    assert "No variant is shown to be best" in result["sentence"]
     assert "the spread over seeds is unknown" in result["sentence"]
     assert "unknown" not in ranked({"one": 1.0, "other": 3.0})["sentence"]
+
+
+def test_the_order_in_which_variants_are_named_changes_nothing() -> None:
+    random = np.random.default_rng(0)
+    target, frame = random.normal(20, 5, NUM_ROWS), pd.DataFrame(index=range(NUM_ROWS))
+    said = {name: trained(random, target, 2.0, 3, 0.1) for name in ("one", "other")}
+    results = [
+        rank(PRICES, target=target, frame=frame, predictions=order, baseline=said["one"][0], resamples=100)
+        for order in (said, dict(reversed(said.items())))
+    ]
+    assert results[0] == results[1]
 
 
 def test_an_interval_of_errors_does_not_reach_below_0_however_few_the_seeds() -> None:
