@@ -192,7 +192,7 @@ class _NotThere(Exception):
 
 def _own_file(source: Source, store: Store, data: str) -> RawFile:
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
-        path = Path(folder, _storable(Path(urlsplit(data).path if "://" in data else data).name))
+        path = Path(folder, _storable(Path(without_secrets(data)).name))
         try:
             _copy_from(data, path)
         except _NotThere as reason:

@@ -60,6 +60,31 @@ def test_a_hyperparameter_that_does_not_fit_is_named_before_anything_is_started(
     assert code == 2 and told in errors and "Prefect" not in errors
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "-1"])
+def test_a_learning_rate_that_is_no_positive_number_is_refused(run: Printed, value: str) -> None:
+    code, _, errors = run("train", "housing", "--set", f"learning_rate={value}")
+    assert code == 2 and "learning_rate" in errors and "Traceback" not in errors
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(run: Printed) -> None:
+    code, _, errors = run("train", "housing", "--data", "https://ada:hidden@example.org/prices.csv")
+    assert code == 2 and "~/.netrc" in errors and "hidden" not in errors
+
+
+def test_a_setting_of_the_surroundings_that_cannot_be_read_is_named(
+    run: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELKEEP_CHECKPOINT_SECONDS", "soon")
+    code, _, errors = run("train", "housing")
+    assert code == 2 and "MODELKEEP_CHECKPOINT_SECONDS" in errors and "Traceback" not in errors
+
+
+def test_a_file_that_cannot_be_written_is_named_without_a_traceback(run: Printed, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("rooms,price\n" + "\n".join(f"{i % 7 + 1},{i}.5" for i in range(40)))
+    code, _, errors = run("profile", str(tmp_path / "own.csv"), "--output", str(tmp_path / "absent" / "draft.py"))
+    assert code == 2 and "absent" in errors and "Traceback" not in errors
+
+
 def test_an_unknown_option_ends_with_exit_code_2(run: Printed) -> None:
     code, _, errors = run("train", "housing", "--nonsense")
     assert code == 2 and "--nonsense" in errors

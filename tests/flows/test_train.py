@@ -17,7 +17,7 @@ from problems.outline.problem import Source
 from store import open_store
 from store.artifacts import ArtifactRef
 from store.registry import Registry
-from tasks.register import AcceptanceFailed
+from tasks.register import AcceptanceFailed, was_withdrawn
 from tasks.requests import Request, find_answer
 from validation.gate import ValidationFailed
 
@@ -161,6 +161,45 @@ def test_a_champion_whose_file_is_damaged_is_kept_and_the_reason_told(tmp_path: 
     assert not second.champion and "could not be asked" in second.reason
     champion = Registry(open_store(tmp_path)).champion("housing")
     assert champion is not None and champion.number == first.version
+
+
+def test_a_champion_that_was_mended_is_asked_again(tmp_path: Path) -> None:
+    """A refusal for a passing fault must not stand for ever."""
+    first = train("housing", SETTINGS, store=str(tmp_path))
+    model = tmp_path / "runs" / "housing" / first.run / "fit" / "model.keras"
+    model.chmod(0o644)
+    whole = model.read_bytes()
+    model.write_bytes(b"damaged")
+    assert "could not be asked" in train("housing", {"epochs": 18}, store=str(tmp_path)).reason
+    model.write_bytes(whole)
+    assert find_answer(request(str(tmp_path), settings={"epochs": 18})) is None
+    assert "could not be asked" not in train("housing", {"epochs": 18}, store=str(tmp_path)).reason
+
+
+def test_a_version_that_a_person_has_withdrawn_is_not_promoted_by_a_later_run(tmp_path: Path) -> None:
+    registry = Registry(open_store(tmp_path))
+    train("housing", SETTINGS, store=str(tmp_path))
+    second = train("housing", {"epochs": 30}, store=str(tmp_path))
+    if not second.champion:
+        registry.promote("housing", second.version, expected=1, actor="ada", reason="to try it", run="")
+    registry.rollback("housing", actor="ada", reason="complaints since Monday")
+    assert was_withdrawn(registry, "housing", second.version)
+    train("housing", {"epochs": 30}, store=str(tmp_path))
+    champion = registry.champion("housing")
+    assert champion is not None and champion.number == 1
+
+
+def test_nothing_changed_makes_no_second_run_on_a_worker_either(trained: Trained, store_uri: str) -> None:
+    runs = sorted(Path(store_uri, "runs", "housing").iterdir())
+    assert train("housing", SETTINGS, store=store_uri).run == trained.run
+    assert sorted(Path(store_uri, "runs", "housing").iterdir()) == runs
+
+
+def test_a_secret_in_an_address_is_in_no_file_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELKEEP_MIRROR", "http://someone:hidden-password@127.0.0.1:9/files?signature=hidden-query")
+    train("housing", {"epochs": 16}, store=str(tmp_path))
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert b"hidden-" not in path.read_bytes(), path
 
 
 @pytest.fixture(scope="module")

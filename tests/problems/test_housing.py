@@ -42,7 +42,9 @@ def test_the_packages_file_keras_file_and_a_csv_with_names_read_alike(prices: pd
     prices.to_csv(tmp_path / "boston_housing.csv", index=False, header=False)
     values = prices.to_numpy()
     np.savez(tmp_path / "boston_housing.npz", x=values[:, :-1], y=values[:, -1])
-    frames = [read(tmp_path / name) for name in ("own.csv", "boston_housing.csv", "boston_housing.npz")]
+    frames = [read(tmp_path / name) for name in ("own.csv", "boston_housing.npz")]
+    packaged = Files({"boston_housing.npz": tmp_path / "boston_housing.csv"}, frozenset({"boston_housing.npz"}))
+    frames.append(problem.read(packaged).frame)
     for frame in frames[1:]:
         pd.testing.assert_frame_equal(frame, frames[0])
 

@@ -79,4 +79,4 @@ def test_a_group_is_on_one_side_only() -> None:
 def test_classes_are_as_frequent_in_each_part() -> None:
     examples = make_examples(300)
     for part in parts(Stratified(0.2, 0.1).divide(examples, 0)):
-        assert np.bincount(examples.target[part]).tolist() == [len(part) // 3] * 3
+        assert np.ptp(np.bincount(examples.target[part])) <= 1

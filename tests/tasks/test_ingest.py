@@ -223,3 +223,16 @@ def test_an_optional_source_does_not_go_with_the_users_own_file(store: Store, mi
     own.write_bytes(b"a,b\n9,9\n")
     problem = problem_of(make_source(), make_source(name="words.json", optional=True))
     assert [file.source for file in fetch_all(problem, store, wanted(mirror, data=str(own)))] == ["numbers.csv"]
+
+
+@pytest.mark.parametrize("name", ["my houses.csv", "häuser (1).csv", "a#b?c.csv"])
+def test_an_own_file_may_have_any_name(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"a,b\n9,9\n")
+    found = fetch(make_source(), store, wanted(data=str(tmp_path / name)))
+    assert store.read_bytes(found.ref) == b"a,b\n9,9\n" and found.ref.name.endswith(".csv")
+
+
+@pytest.mark.parametrize("address", ["http://[bad/x.csv", "http://127.0.0.1:8799%zz/a"])
+def test_what_is_not_an_address_is_said_so(store: Store, address: str) -> None:
+    with pytest.raises(SourceUnavailable, match="not an address"):
+        fetch(make_source(), store, wanted(data=address))

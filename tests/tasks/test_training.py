@@ -12,7 +12,7 @@ import pytest
 
 from problems.outline import Examples, Hyperparameters, Regression
 from tasks.engines import Engine, open_engine, weights_digest
-from tasks.training import Position, Training, epoch_order
+from tasks.training import Position, Training, TrainingDiverged, epoch_order
 
 NUM_EXAMPLES = 70
 TRAIN_ROWS = np.arange(50)
@@ -200,3 +200,20 @@ def test_an_engine_that_takes_over_a_model_normalises_by_the_rows_of_that_model(
             expected = model.predict({"x": rows}, verbose=0)
             with open_engine(model, {"x": rows[:1]}, np.zeros((1, 1), "float32")) as engine:
                 np.testing.assert_allclose(engine.predict({"x": rows}), expected, atol=1e-5)
+
+
+def test_a_position_that_was_handed_over_does_not_change_while_training_goes_on(
+    open_training: Callable[..., Any],
+) -> None:
+    """A lease writes the position of a checkpoint again at each renewal."""
+    handed_over: list[dict[str, Any]] = []
+    with open_training() as training:
+        training.run(lambda: handed_over.append(training.position.to_dict()))
+    for position in handed_over:
+        assert {len(values) for values in position["history"].values()} <= {position["epoch"]}
+
+
+def test_a_training_that_diverges_is_stopped_with_what_to_do(open_training: Callable[..., Any]) -> None:
+    with open_training(learning_rate=1e30) as training, pytest.raises(TrainingDiverged) as diverged:
+        training.run(lambda: None)
+    assert "smaller learning_rate" in str(diverged.value)
