@@ -4,8 +4,8 @@ python -m flows.compare digits            the same as `modelkeep compare digits`
 
 Trainings run one after the other: they share one process and its cores, which a single training fills, and the seeds
 of Python, numpy and the backend, which are the process's own. To spread them over machines, give the flow a Dask or
-Ray task runner and submit `fit_trial` for each run: steps are claimed in the store, so that workers need nothing else
-in common.
+Ray task runner and let `fit_trial` submit its task instead of calling it: steps are claimed in the store, so that
+workers need nothing else in common.
 """
 
 from __future__ import annotations

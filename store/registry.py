@@ -75,12 +75,13 @@ class Registry:
         actor: str,
         reason: str,
         weights: str = "",
+        renew: bool = False,
     ) -> Version:
-        """A new version, or the one that this run or these weights have already."""
+        """A new version, or the one that this run or, unless it is to be renewed, these weights have already."""
 
         def add(state: dict[str, Any]) -> tuple[int, dict[str, Any] | None]:
             for entry in state["versions"]:
-                if entry["run"] == run or (weights and entry.get("weights") == weights):
+                if entry["run"] == run or (weights and not renew and entry.get("weights") == weights):
                     return entry["number"], None
             number = len(state["versions"]) + 1
             version = Version(number, run, manifest, _now(), dict(metrics), reason, weights)

@@ -15,7 +15,7 @@ from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
-from store.errors import ArtifactCorrupt, ArtifactMissing, StoreUnavailable
+from store.errors import StoreUnavailable
 from store.registry import Registry, Version
 from store.steps import Lease, StepRecord
 from tasks.evaluation import Decision, judge_acceptance, judge_challenger
@@ -24,6 +24,7 @@ from tasks.examples import load_examples
 from tasks.fit import load_model, predict_with
 from tasks.prepare import load_rows
 from tasks.resampling import num_resamples
+from tasks.runs import is_whole_version
 from tasks.steps import Products, Run, digests, do_once
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def evaluate(
         ],
         parameters={
             "champion": champion.manifest.sha256 if champion else None,
-            "champion_is_whole": _is_whole(run.open_store(), champion),
+            "champion_is_whole": champion is None or is_whole_version(run.open_store(), champion),
             "seed": run.seed,
         },
     )
@@ -78,7 +79,9 @@ def _judge(
         "data_digests": {name: ref.sha256 for name, ref in ingested.products.items()},
         "rows_digest": prepared.products["rows"].sha256,
     }
-    compared = _predict_with_champion(problem, store, champion, examples, rows.test, tested.predictions, data)
+    compared = _predict_with_champion(
+        problem, store, champion, examples, rows.test, tested.predictions, data, fitted.facts["weights_digest"]
+    )
     evaluation = measure(
         replace(problem, objective=tested.objective),
         target=tested.target,
@@ -154,6 +157,7 @@ def _predict_with_champion(
     rows: np.ndarray,
     predictions: pd.DataFrame,
     data: Mapping[str, Any],
+    weights_digest: str,
 ) -> _Champion:
     """The champion may have been trained on other rows: it is asked again, for exactly these.
 
@@ -170,20 +174,11 @@ def _predict_with_champion(
     except StoreUnavailable:
         raise
     except (ModelkeepError, ValueError, KeyError) as fault:
+        if champion.weights == weights_digest:
+            return _Champion(champion.number, predictions)  # the same model, made again
         # A damaged or outdated champion must not stop a better one; it is kept until someone decides.
         logger.warning("evaluate  the champion cannot be compared: %s", fault)
         return _Champion(champion.number, fault=str(fault).splitlines()[0])
-
-
-def _is_whole(store: Store, champion: Version | None) -> bool:
-    """Whether the champion's manifest and model are there and whole; a champion that is mended is asked again."""
-    if champion is None:
-        return True
-    try:
-        artifacts = json.loads(store.read_bytes(champion.manifest))["artifacts"]
-        return store.is_whole(ArtifactRef.from_dict(artifacts["fit/model.keras"]))
-    except (ArtifactCorrupt, ArtifactMissing, ValueError, KeyError):
-        return False
 
 
 def _comparable(champion: Version, theirs: pd.DataFrame, ours: pd.DataFrame) -> _Champion:

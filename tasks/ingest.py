@@ -163,7 +163,7 @@ def fetch(source: Source, store: Store, wanted: Wanted) -> RawFile:
     """
     if wanted.data:
         return _own_file(source, store, wanted.data)
-    known = store.find(f"sources/{source.sha256}/{source.name}", kind="raw")
+    known = store.find(f"sources/{source.sha256}/{source.file_name}", kind="raw")
     if known:
         return RawFile(source.name, known, "store", "", source.licence)
     tried: list[str] = []
@@ -270,13 +270,13 @@ def _in_package(source: Source, wanted: Wanted, folder: Path) -> _Found:
 
 
 def _at_url(source: Source, wanted: Wanted, folder: Path) -> _Found:
-    path = folder / source.name
+    path = folder / source.file_name
     try:
         _copy_from(source.url, path, limit=source.size)
         _verify(path, source.sha256)
     except _NotThere as reason:
         raise _NotThere(f"URL {source.url}: {reason}") from None
-    return _Found(path, source.url, source.sha256, source.name)
+    return _Found(path, source.url, source.sha256, source.file_name)
 
 
 def _verify(path: Path, expected: str) -> None:

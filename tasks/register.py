@@ -12,6 +12,7 @@ from modelkeep.errors import GateFailed
 from store.artifacts import ArtifactRef
 from store.registry import Registry, Version
 from store.steps import StepRecord
+from tasks.runs import is_whole_version
 from tasks.steps import Run
 
 logger = logging.getLogger("modelkeep")
@@ -23,14 +24,21 @@ class AcceptanceFailed(GateFailed):
 
 @task(name="register", cache_policy=NO_CACHE, task_run_name="register {run.problem}")
 def register(run: Run, manifest: ArtifactRef, fitted: StepRecord, evaluated: StepRecord) -> Version:
-    """The run as a version of the model; one with the same weights is not registered twice. Raises AcceptanceFailed."""
+    """The run as a version of the model; the same weights are not registered twice, unless the first were damaged.
+
+    Raises AcceptanceFailed.
+    """
     require_acceptance(evaluated.facts["acceptance"], run.problem, f"{run.store}/{run.prefix}")
-    version = Registry(run.open_store()).register(
+    store, weights = run.open_store(), fitted.facts["weights_digest"]
+    registry = Registry(store)
+    same = [version for version in registry.versions(run.problem) if version.weights == weights]
+    version = registry.register(
         run.problem,
         run=run.run_id,
         manifest=manifest,
         metrics={name: value for name, value in evaluated.facts["metrics"].items() if value is not None},
-        weights=fitted.facts["weights_digest"],
+        weights=weights,
+        renew=bool(same) and not is_whole_version(store, same[-1]),
         actor=actor_name(),
         reason="trained and accepted",
     )

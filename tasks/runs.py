@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from modelkeep.errors import ModelkeepError
-from store.artifacts import Store
-from store.registry import Registry
+from store.artifacts import ArtifactRef, Store
+from store.errors import ArtifactCorrupt, ArtifactMissing
+from store.registry import Registry, Version
 
 
 class UnknownRun(ModelkeepError):
@@ -31,6 +32,15 @@ def read_manifest(store: Store, run: str) -> dict[str, Any]:
         )
     manifest: dict[str, Any] = json.loads(store.read_bytes(ref))
     return manifest
+
+
+def is_whole_version(store: Store, version: Version) -> bool:
+    """Whether a version's manifest and model are there and whole."""
+    try:
+        artifacts = json.loads(store.read_bytes(version.manifest))["artifacts"]
+        return store.is_whole(ArtifactRef.from_dict(artifacts["fit/model.keras"]))
+    except (ArtifactCorrupt, ArtifactMissing, ValueError, KeyError):
+        return False
 
 
 def latest_run(store: Store, problem: str) -> str:

@@ -40,6 +40,7 @@ class PackageCopy:
 class Source:
     """One raw file: its public name, URL, SHA-256, size in bytes and licence, and the package that also carries it.
 
+    A `name` that says too little, such as train.tsv, is given with a folder, in which a mirror has it then.
     An `optional` one goes with the others and can be done without. It is left out where it cannot be had, and where
     the user's own file stands in for the first source.
     `rewritten` names copies that hold the same values in other bytes: SHA-256 → what is written otherwise.
@@ -53,6 +54,11 @@ class Source:
     package: PackageCopy | None = None
     optional: bool = False
     rewritten: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        """The name without its folder."""
+        return self.name.rpartition("/")[2]
 
 
 @dataclass(frozen=True)

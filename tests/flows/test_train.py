@@ -19,6 +19,7 @@ from store.artifacts import ArtifactRef
 from store.registry import Registry
 from tasks.register import AcceptanceFailed, was_withdrawn
 from tasks.requests import Request, find_answer
+from tasks.runs import is_whole_version
 from validation.gate import ValidationFailed
 
 pytestmark = pytest.mark.server
@@ -122,7 +123,9 @@ def test_a_product_that_was_cut_short_or_deleted_is_made_again(tmp_path: Path) -
     assert find_answer(asked) is None
     second = train("housing", {"epochs": 40}, sample=300, store=str(tmp_path))
     assert find_answer(asked) is not None
-    assert second.version == first.version  # the same weights are the same version
+    assert (first.version, second.version, second.champion) == (1, 2, True)  # the same model, made again
+    champion = Registry(open_store(tmp_path)).champion("housing")
+    assert champion is not None and is_whole_version(open_store(tmp_path), champion)
 
 
 def test_data_that_fails_its_checks_stops_before_training_and_says_why(tmp_path: Path) -> None:

@@ -236,3 +236,23 @@ def test_an_own_file_may_have_any_name(store: Store, tmp_path: Path, name: str) 
 def test_what_is_not_an_address_is_said_so(store: Store, address: str) -> None:
     with pytest.raises(SourceUnavailable, match="not an address"):
         fetch(make_source(), store, wanted(data=address))
+
+
+def test_a_file_with_a_folder_in_its_name_is_there_in_a_mirror_and_is_found_again_in_the_store(
+    store: Store, mirror: Path
+) -> None:
+    (mirror / "first").mkdir()
+    (mirror / "first" / "numbers.csv").write_bytes(DATA)
+    source = make_source(name="first/numbers.csv")
+    fetched = fetch(source, store, wanted(mirror))
+    assert fetched.source == "first/numbers.csv" and fetched.origin == "mirror"
+    assert fetch(source, store, wanted()).origin == "store"
+
+
+def test_a_file_with_a_folder_in_its_name_can_be_downloaded(
+    store: Store, serve: Callable[[Answers], tuple[str, list[str]]]
+) -> None:
+    url, _ = serve([(200, DATA, len(DATA))])
+    source = make_source(name="first/numbers.csv", url=f"{url}/numbers.csv")
+    assert fetch(source, store, wanted()).origin == source.url
+    assert fetch(source, store, wanted()).origin == "store"
