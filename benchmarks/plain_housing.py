@@ -30,7 +30,7 @@ def main() -> None:
     from validation.data_docs import render_data_docs
     from validation.gate import require, validate
 
-    examples = problem.read(Files({"boston_housing.npz": packaged_file()}))
+    examples = problem.read(Files({"boston_housing.npz": packaged_file()}, frozenset({"boston_housing.npz"})))
     checked = validate(examples.frame, problem.expectations(), name="housing")
     require(checked)
     (arguments.folder / "validation.json").write_text(checked.to_json())
