@@ -9,6 +9,7 @@ Caution   a model sees words, not facts: it learns who says what in which years 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from problems.outline import (
@@ -82,8 +83,11 @@ def _read_table(files: Files) -> pd.DataFrame:
 
     if PARTS[0] not in files.verified:
         return read_csv(files[PARTS[0]], {"statement": "str", "verdict": "str", "party": "str"})
-    options = {"sep": "\t", "header": None, "quoting": csv.QUOTE_NONE, "dtype": "str", "keep_default_na": False}
-    parts = [pd.read_csv(files[name], **options) for name in PARTS if name in files]
+    parts = [
+        pd.read_csv(files[name], sep="\t", header=None, quoting=csv.QUOTE_NONE, dtype="str", keep_default_na=False)
+        for name in PARTS
+        if name in files
+    ]
     table = pd.concat(parts, ignore_index=True).iloc[:, : len(PUBLISHED)].set_axis(list(PUBLISHED), axis=1)
     return table[["statement", "verdict", "party"]]
 
@@ -101,14 +105,17 @@ def number_words(texts: list[list[str]]) -> Ragged:
 
 def group_copies(texts: list[list[str]], resemblance: float = 0.5) -> np.ndarray:
     """The same number for texts of which one is nearly the other, int64 (n,): at least that share of all pairs of
-    neighbouring words in the two is in both (Broder 1997, "On the resemblance and containment of documents")."""
+    neighbouring words in the two is in both (Broder 1997, "On the resemblance and containment of documents").
+
+    For some ten thousand texts of a sentence or so: memory grows with the number of texts that share a pair of words.
+    """
     import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from sklearn.feature_extraction.text import CountVectorizer
 
-    def pairs(words: list[str]) -> list[tuple[str, str]]:
-        return list(zip(["", *words], [*words, ""], strict=True))
+    def pairs(words: list[str]) -> list[tuple[str, ...]]:
+        return list(pairwise(words)) or [tuple(words)]
 
     counts = CountVectorizer(analyzer=pairs, binary=True, dtype=np.int32).fit_transform(texts)
     shared = (counts @ counts.T).tocoo()
@@ -152,8 +159,11 @@ def build(hyperparameters: FakeNewsHyperparameters, train: Examples) -> keras.Mo
     place = ops.minimum(ops.searchsorted(vocabulary, flat), len(vocabulary) - 1)
     is_known = ops.equal(ops.take(vocabulary, place), flat)
     numbers = ops.reshape(ops.where(is_known, place + 1, 0), (-1, NUM_WORDS))
-    embedded = layers.Embedding(len(vocabulary) + 1, hyperparameters.units, mask_zero=True)(numbers)
-    hidden = layers.Dropout(hyperparameters.dropout)(layers.GlobalAveragePooling1D()(embedded))
+    embedded = layers.Embedding(len(vocabulary) + 1, hyperparameters.units)(numbers)
+    counted = ops.cast(ops.expand_dims(numbers > 0, -1), embedded.dtype)
+    # A mean over nothing would be NaN: of a statement without a known word it is 0.
+    mean = ops.sum(embedded * counted, axis=1) / ops.maximum(ops.sum(counted, axis=1), 1)
+    hidden = layers.Dropout(hyperparameters.dropout)(mean)
     hidden = layers.Dense(hyperparameters.units, activation="relu")(hidden)
     return keras.Model({"words": words}, layers.Dense(1, activation="sigmoid")(hidden))
 
