@@ -2,14 +2,15 @@
 
 Source    LIAR, Wang 2017 (ACL): 12,836 short statements, in six degrees of truth by the editors of PolitiFact
 Book      none; Wang 2017 reaches 0.27 in six classes (always the most frequent: 0.21), so little can be expected
-Measured  not yet
+Measured  area under the ROC curve 0.646 (0.643 to 0.647 over seeds 0-2; 95 % interval of one: 0.62 to 0.67), accuracy
+          0.615 (0.613 to 0.617; always rather true: 0.56); 3 s of training, 1.1 GB in all, 2 CPU cores in use by others too,
+          2026-11-21, `modelkeep train fake_news --seed 0` (1, 2)
 Caution   a model sees words, not facts: it learns who says what in which years in the United States. It must not
           decide what anybody may read. For research only, as its publisher asks
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from problems.outline import (
@@ -24,7 +25,7 @@ from problems.outline import (
     Source,
     search,
 )
-from problems.outline.ragged import Ragged, flatten
+from problems.outline.texts import frequent_words, group_copies, number_words
 from problems.outline.words import split_words
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def read(files: Files) -> Examples:
         group=group_copies(texts),
     )
     target = table["verdict"].isin(RATHER_FALSE).to_numpy(np.uint8)
-    return Examples({"words": number_words(texts)}, target, frame)
+    return Examples({"words": number_words(texts, NUM_WORDS)}, target, frame)
 
 
 def _read_table(files: Files) -> pd.DataFrame:
@@ -90,40 +91,6 @@ def _read_table(files: Files) -> pd.DataFrame:
     ]
     table = pd.concat(parts, ignore_index=True).iloc[:, : len(PUBLISHED)].set_axis(list(PUBLISHED), axis=1)
     return table[["statement", "verdict", "party"]]
-
-
-def number_words(texts: list[list[str]]) -> Ragged:
-    """Each word as the first 31 bits of its BLAKE2b digest, the same on every machine; 0 for none."""
-    from hashlib import blake2b
-
-    numbers = {
-        word: int.from_bytes(blake2b(word.encode(), digest_size=4).digest(), "little") >> 1
-        for word in {word for words in texts for word in words}
-    }
-    return Ragged(*flatten([[numbers[word] for word in words] for words in texts], "int32"), NUM_WORDS, "padded")
-
-
-def group_copies(texts: list[list[str]], resemblance: float = 0.5) -> np.ndarray:
-    """The same number for texts of which one is nearly the other, int64 (n,): at least that share of all pairs of
-    neighbouring words in the two is in both (Broder 1997, "On the resemblance and containment of documents").
-
-    For some ten thousand texts of a sentence or so: memory grows with the number of texts that share a pair of words.
-    """
-    import numpy as np
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    def pairs(words: list[str]) -> list[tuple[str, ...]]:
-        return list(pairwise(words)) or [tuple(words)]
-
-    counts = CountVectorizer(analyzer=pairs, binary=True, dtype=np.int32).fit_transform(texts)
-    shared = (counts @ counts.T).tocoo()
-    num_pairs = np.asarray(counts.sum(axis=1)).ravel()
-    alike = shared.data >= resemblance * (num_pairs[shared.row] + num_pairs[shared.col] - shared.data)
-    edges = coo_array((alike[alike], (shared.row[alike], shared.col[alike])), shape=shared.shape)
-    groups: np.ndarray = connected_components(edges, directed=False)[1]
-    return groups.astype(np.int64)
 
 
 def expectations() -> list[Expectation]:
@@ -153,12 +120,13 @@ def build(hyperparameters: FakeNewsHyperparameters, train: Examples) -> keras.Mo
     import keras
     from keras import layers, ops
 
-    vocabulary = _vocabulary(train, hyperparameters.least_count)
-    words = keras.Input((NUM_WORDS,), name="words", dtype="int32")
+    vocabulary = frequent_words(train.features["words"], hyperparameters.least_count)
+    width = train.features["words"].shape[1]
+    words = keras.Input((width,), name="words", dtype="int32")
     flat = ops.reshape(words, (-1,))  # TensorFlow searches for one row of numbers only
     place = ops.minimum(ops.searchsorted(vocabulary, flat), len(vocabulary) - 1)
     is_known = ops.equal(ops.take(vocabulary, place), flat)
-    numbers = ops.reshape(ops.where(is_known, place + 1, 0), (-1, NUM_WORDS))
+    numbers = ops.reshape(ops.where(is_known, place + 1, 0), (-1, width))
     embedded = layers.Embedding(len(vocabulary) + 1, hyperparameters.units)(numbers)
     counted = ops.cast(ops.expand_dims(numbers > 0, -1), embedded.dtype)
     # A mean over nothing would be NaN: of a statement without a known word it is 0.
@@ -168,23 +136,11 @@ def build(hyperparameters: FakeNewsHyperparameters, train: Examples) -> keras.Mo
     return keras.Model({"words": words}, layers.Dense(1, activation="sigmoid")(hidden))
 
 
-def _vocabulary(train: Examples, least_count: int) -> np.ndarray:
-    """The numbers of the words that are in so many statements, sorted, int32; never empty."""
-    import numpy as np
-
-    ragged = train.features["words"]
-    statement = np.repeat(np.arange(len(ragged)), np.diff(ragged.offsets))
-    once = np.unique(np.stack([statement, ragged.values]), axis=1)[1]
-    words, counts = np.unique(once, return_counts=True)
-    kept = words[counts >= least_count]
-    return (kept if len(kept) else words).astype(np.int32)
-
-
 def score_statements(model: keras.Model, texts: list[str]) -> np.ndarray:
     """The probability that each raw English statement is rather false, float32 (n,)."""
     import keras
 
-    words = number_words([split_words(text) for text in texts])
+    words = number_words([split_words(text) for text in texts], model.inputs[0].shape[1])
     scores: np.ndarray = keras.ops.convert_to_numpy(model({"words": words[:]}, training=False))[:, 0]
     return scores
 

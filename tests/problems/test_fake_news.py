@@ -10,17 +10,13 @@ import pandas as pd
 import pytest
 
 from problems.fake_news import (
-    NUM_WORDS,
     PARTS,
     VERDICTS,
     FakeNewsHyperparameters,
-    group_copies,
-    number_words,
     problem,
     score_statements,
 )
 from problems.outline import Examples, Files
-from problems.outline.words import split_words
 from tasks.evaluate import evaluate
 from tasks.examples import load_examples
 from tasks.fit import fit, load_model
@@ -70,27 +66,6 @@ def test_published_files_are_read_with_quotes_as_they_are(tmp_path: Path) -> Non
     assert examples.frame["statement"].tolist() == ['"He said so.', 'And "she did.']
     assert examples.frame["party"].tolist() == ["republican", "other"]
     assert examples.target.tolist() == [1, 0]
-
-
-def test_a_words_number_is_the_same_for_ever_and_never_that_of_filling() -> None:
-    words = number_words([["tax", "cuts"], [], ["tax"]])
-    assert words.shape == (3, NUM_WORDS) and words.dtype == np.int32
-    assert words[0][:3].tolist() == [201515118, 1638010020, 0]
-    assert words[2][0] == words[0][0] and not words[1].any()
-
-
-def test_texts_that_are_nearly_alike_are_of_one_group() -> None:
-    texts = [
-        "Says Romney flip-flopped on abortion.",
-        "says Romney flip flopped on abortion",
-        "Says Mitt Romney flip-flopped on abortion.",
-        "The state's debt has doubled.",
-        "Taxes",
-        "taxes!",
-    ]
-    groups = group_copies([split_words(text) for text in texts])
-    assert groups[0] == groups[1] == groups[2] and groups[4] == groups[5]
-    assert len({groups[0], groups[3], groups[4]}) == 3
 
 
 def test_no_statement_has_a_copy_in_another_part(tmp_path: Path) -> None:
