@@ -7,7 +7,7 @@ SETTLED := $(VENV)/settled
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-s3 format lint types bench clean
+.PHONY: help run test test-s3 format lint types bench results clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ types: $(SETTLED)  ## Check types
 
 bench: $(SETTLED)  ## Run the benchmarks side by side
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+results: $(SETTLED)  ## Train every problem with three seeds and make a table of what came out
+	@$(BIN)/python -m benchmarks.results
 
 clean:  ## Stop the local server and remove what was installed; models in the store stay
 	@test ! -x $(BIN)/modelkeep || $(BIN)/modelkeep server stop

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELKEEP = [sys.executable, "-m", "flows.command_line"]
@@ -91,11 +92,12 @@ class Bench:
     def command(self, *arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], env=self.environment, cwd=ROOT, check=True, capture_output=True)
 
-    def measure(self, command: list[str]) -> Measured:
+    def measure(self, command: list[str], said: IO[str] | int = subprocess.DEVNULL) -> Measured:
+        """What a command uses; what it prints goes to `said`."""
         server_before, begin = self.server_cpu(), time.perf_counter()
-        with open(os.devnull, "wb") as nothing:
-            process = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=nothing, stderr=nothing)
-            _, status, used = os.wait4(process.pid, 0)
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=said, stderr=quiet)
+        _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

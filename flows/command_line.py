@@ -94,15 +94,25 @@ def _table(rows: list[dict[str, Any]]) -> str:
 @app.command()
 def problems(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table with what was measured.")] = False,
+    into: Annotated[Path | None, typer.Option(help="Write that table into this file, where one stands.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the problems.
 
-    Example:  modelkeep problems
+    Examples:
+
+      modelkeep problems
+
+      modelkeep problems --into README.md
     """
     from problems.outline.catalogue import cards_table, problem_names, read_card
 
     cards = {name: read_card(name) for name in problem_names()}
+    if into:
+        from flows.new_problem import put_table
+
+        put_table(cards_table(cards), into)
+        return
     if as_markdown:
         print(cards_table(cards))
         return
@@ -315,6 +325,71 @@ def _variant_row(name: str, variant: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@app.command()
+def predict(
+    problem: ProblemArgument,
+    window: Annotated[str, typer.Option("--input", "-i", help="A folder of pictures, or one picture.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="A folder, or a .parquet file that the others are put beside.")
+    ] = "predictions",
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the champion about new data: so far about pictures. Answers go to Parquet and to a contact sheet.
+
+    What cannot be read is set aside and listed with the reason.
+
+    Example:  modelkeep predict photos --input holiday --output holiday-labels
+    """
+    from dataclasses import asdict
+
+    from flows.local_run import run_predict, show_log_lines
+    from problems.outline.catalogue import problem_path
+
+    problem_path(problem)
+    show_log_lines()
+    scored = run_predict(problem, _absolute(window), _absolute(output), _store_uri(store))
+    lines = [scored.sentence, f"  answers   {scored.scores}"]
+    lines += [f"  set aside {scored.rejected}"] if scored.num_set_aside else []
+    _print(asdict(scored), as_json, "\n".join([*lines, f"  sheet     {scored.page}"]))
+
+
+@app.command()
+def similar(
+    problem: ProblemArgument,
+    title: Annotated[str, typer.Argument(help="A title, a part of one, or '#' and the number of the item.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Show so many.")] = 10,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the champion of a recommendation holds for most similar to an item.
+
+    Example:  modelkeep similar books "The Hobbit"
+    """
+    from flows.recommend import find_similar
+
+    found = find_similar(_store_uri(store), problem, title, count)
+    _print(found, as_json, f"like {found['title']} (#{found['item']}):\n\n{_table(found['similar'])}")
+
+
+@app.command()
+def recommend(
+    problem: ProblemArgument,
+    user: Annotated[int, typer.Option(help="The number of a user in the data.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=50, help="Show so many.")] = 10,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the champion recommends to a user first, with the rating that it predicts.
+
+    Example:  modelkeep recommend books --user 314
+    """
+    from flows.recommend import find_suggestions
+
+    found = find_suggestions(_store_uri(store), problem, user, count)
+    _print(found, as_json, f"for user {user}:\n\n{_table(found['suggestions'])}")
+
+
 # --- models --------------------------------------------------------------------------------------------------------
 
 
@@ -485,9 +560,7 @@ def new(
 
     print(*copy_problem(name, like), sep="\n")
     print(f"next: edit the first file; `modelkeep train {name}` trains it as it is.")
-    print(
-        "      In a checkout, put what `modelkeep problems --markdown` prints into README.md, where that table stands."
-    )
+    print("      In a checkout, `modelkeep problems --into README.md` adds it to the table there.")
 
 
 # --- upkeep --------------------------------------------------------------------------------------------------------

@@ -2,10 +2,8 @@
 
 python -m flows.compare digits            the same as `modelkeep compare digits`
 
-Trainings run one after the other: they share one process and its cores, which a single training fills, and the seeds
-of Python, numpy and the backend, which are the process's own. To spread them over machines, give the flow a Dask or
-Ray task runner and let `fit_trial` submit its task instead of calling it: steps are claimed in the store, so that
-workers need nothing else in common.
+Trainings run one after the other, or on Dask or Ray where MODELKEEP_RUNNER says so; see `flows.runner`. Workers need
+the same store and nothing else in common: steps are claimed there.
 """
 
 from __future__ import annotations
@@ -16,9 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow, runtime
+from prefect import flow, runtime, task
+from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from flows.runner import run_all
 from flows.train import begin_run
 from problems.outline.catalogue import ProblemName, load_problem
 from store.steps import StepRecord
@@ -27,6 +27,7 @@ from tasks.comparison import choose_variants
 from tasks.fit import fit
 from tasks.ingest import ingest
 from tasks.prepare import prepare
+from tasks.settings import load_settings
 from tasks.steps import Run
 from tasks.validate import validate
 
@@ -61,7 +62,8 @@ def compare(
     examples = ingest(runs[0])
     validate(runs[0], examples)
     prepared = prepare(runs[0], examples)
-    fitted = [fit_trial(run, examples, prepared) for run in runs]
+    trials = [{"run": run, "examples": examples, "prepared": prepared} for run in runs]
+    fitted = run_all(fit_trial, trials, load_settings().runner)
     return compare_variants(runs, examples, prepared, fitted)
 
 
@@ -84,12 +86,12 @@ def begin_trials(
     ]
 
 
+@task(name="fit", cache_policy=NO_CACHE, task_run_name="fit {run.problem} {run.variant}, seed {run.seed}")
 def fit_trial(run: Run, examples: StepRecord, prepared: StepRecord) -> StepRecord:
-    """The step `fit` of `train`, under a name of its own in Prefect and with a peak memory of its own."""
+    """The step `fit` of `train`, with a peak memory of its own."""
     logger.info("trial     %s, seed %d", run.variant, run.seed)
     forget_peak_memory()
-    named = fit.with_options(task_run_name=f"fit {run.problem} {run.variant}, seed {run.seed}")
-    return named(run, examples, prepared)
+    return fit.fn(run, examples, prepared)
 
 
 def forget_peak_memory() -> None:

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from problems.outline.catalogue import load_problem
+from problems.outline.catalogue import ProblemName, load_problem
 from tasks.comparison import choose_variants
 from tasks.requests import Request, backend_name
 from tasks.runs import problem_of
 
 if TYPE_CHECKING:
     from flows.train import Trained
+    from tasks.score import Scored
 
 logger = logging.getLogger("modelkeep")
 
@@ -50,6 +51,20 @@ def run_compare(request: Request, variants: list[str], seeds: int) -> dict[str, 
 
         asked = {name: value for name, value in flow_parameters(request).items() if name not in ("variant", "seed")}
         return compare(variants=variants, seeds=seeds, **asked)
+
+
+def run_predict(problem: str, window: str, output: str, store: str) -> Scored:
+    """Score a window here. Raises what the flow raises, and what is wrong with the request before anything starts."""
+    from store import open_store
+    from tasks.champion import find_champion
+    from tasks.windows import choose_outputs, open_window
+
+    find_champion(open_store(store), problem)
+    choose_outputs(output, open_window(load_problem(problem), window))
+    with seen_by_prefect(problem):
+        from flows.predict import predict
+
+        return predict(ProblemName(problem), window, output, store)
 
 
 def flow_parameters(request: Request) -> dict[str, Any]:

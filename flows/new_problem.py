@@ -9,6 +9,7 @@ from pathlib import Path
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import problem_names, problem_path
 
+TABLE_BEGINS, TABLE_ENDS = "<!-- problems:begin -->", "<!-- problems:end -->"
 _TESTS = Path(__file__).resolve().parent.parent / "tests" / "problems"
 
 
@@ -26,6 +27,24 @@ def copy_problem(name: str, like: str) -> list[Path]:
         written.append(test.with_name(f"test_{name}.py"))
         written[1].write_text(_renamed(test.read_text(encoding="utf-8"), name, like), encoding="utf-8")
     return written
+
+
+def put_table(table: str, path: Path) -> None:
+    """Put the table of problems into a Markdown file between its two marks, in place of what stands there.
+
+    Raises ModelkeepError for a file without them.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begin, rest = text.partition(TABLE_BEGINS)
+    _, end, after = rest.partition(TABLE_ENDS)
+    if not end:
+        raise ModelkeepError(
+            "There is no place for the table of problems.",
+            where=str(path),
+            expected=f"a file with the lines {TABLE_BEGINS} and {TABLE_ENDS}",
+            next_step="add them, or use `modelkeep problems --markdown` and paste",
+        )
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 def _require_free(name: str) -> None:

@@ -47,7 +47,9 @@ def reproduce(
         manifest["full"],
         uri,
     )
-    again = dataclasses.replace(again, again=again.run_id)
+    began_from = [source["version"] for source in manifest["sources"] if source.get("version")]
+    versions = {version["problem"]: version["number"] for version in began_from}
+    again = dataclasses.replace(again, again=again.run_id, versions=versions)
     examples = ingest(again)
     validate(again, examples)
     prepared = prepare(again, examples)

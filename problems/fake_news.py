@@ -3,8 +3,8 @@
 Source    LIAR, Wang 2017 (ACL): 12,836 short statements, in six degrees of truth by the editors of PolitiFact
 Book      none; Wang 2017 reaches 0.27 in six classes (always the most frequent: 0.21), so little can be expected
 Measured  area under the ROC curve 0.646 (0.643 to 0.647 over seeds 0-2; 95 % interval of one: 0.62 to 0.67), accuracy
-          0.615 (0.613 to 0.617; always rather true: 0.56); 3 s of training, 1.1 GB in all, 2 CPU cores in use by others too,
-          2026-11-21, `modelkeep train fake_news --seed 0` (1, 2)
+          0.615 (0.613 to 0.617; always rather true: 0.56); 3 s of training, 1.1 GB in all, 2 CPU cores in use by others
+          too, 2026-11-21, `modelkeep train fake_news --seed 0` (1, 2)
 Caution   a model sees words, not facts: it learns who says what in which years in the United States. It must not
           decide what anybody may read. For research only, as its publisher asks
 """

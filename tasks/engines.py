@@ -44,7 +44,8 @@ def open_engine(model: keras.Model, features: Features, target: np.ndarray) -> I
     yield engine
     with _idle_lock:
         _idle.clear()  # one is enough: what comes next is another fold, or another problem
-        _idle[architecture] = engine
+        if engine.is_as_built:
+            _idle[architecture] = engine
 
 
 _idle: dict[str, Engine] = {}
@@ -87,14 +88,26 @@ class Engine(ABC):
 
     def __init__(self, model: keras.Model, features: Features, target: np.ndarray) -> None:
         self.model = model
+        self.is_as_built = True
+        self._example = {name: array[:1] for name, array in features.items()}, target[:1]
+        self._begin()
+        self._first_state = self.state()
+
+    def _begin(self) -> None:
+        model, (features, target) = self.model, self._example
         # Loss, metrics and optimizer make their variables at first use; that must not happen while a step is traced.
-        outputs = model({name: array[:1] for name, array in features.items()})
-        model.compute_loss(y=target[:1], y_pred=outputs)
-        model.compute_metrics(None, target[:1], outputs)
+        # Layers of augmentation train by default, and would draw from their seeds.
+        outputs = model(features, training=False)
+        model.compute_loss(y=target, y_pred=outputs)
+        model.compute_metrics(None, target, outputs)
         model.optimizer.build(model.trainable_variables)
         model.reset_metrics()
-        self._first_state = self.state()
         self._prepare(features, target)
+
+    def begin_stage(self) -> None:
+        """Go on with the weights there are, after other layers were made trainable and the model compiled anew."""
+        self.is_as_built = False
+        self._begin()
 
     def restart(self, model: keras.Model) -> None:
         """Begin anew with the initial values of another model of the same architecture."""

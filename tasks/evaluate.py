@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -13,21 +14,24 @@ from prefect.cache_policies import NO_CACHE
 
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
+from problems.outline.objectives import Asked
 from problems.outline.problem import Examples, Problem
+from problems.outline.splits import SplitRows
 from store.artifacts import ArtifactRef, Store
 from store.errors import StoreUnavailable
 from store.registry import Registry, Version
 from store.steps import Lease, StepRecord
 from tasks.evaluation import Decision, judge_acceptance, judge_challenger
 from tasks.evaluation import evaluate as measure
-from tasks.examples import load_examples
-from tasks.fit import load_model, predict_with
+from tasks.examples import load_examples, with_named_classes
+from tasks.fit import load_model, outputs_of, predict_with
 from tasks.prepare import load_rows
 from tasks.resampling import num_resamples
 from tasks.runs import is_whole_version
 from tasks.steps import Products, Run, digests, do_once
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
     import pandas as pd
 
@@ -74,13 +78,14 @@ def _judge(
 ) -> Products:
     store = run.open_store()
     examples, rows = load_examples(store, ingested), load_rows(store, prepared)
+    problem = with_named_classes(problem, examples)
     tested = load_tested(problem, store, ingested, prepared, folds, fitted)
     data = {
         "data_digests": {name: ref.sha256 for name, ref in ingested.products.items()},
         "rows_digest": prepared.products["rows"].sha256,
     }
     compared = _predict_with_champion(
-        problem, store, champion, examples, rows.test, tested.predictions, data, fitted.facts["weights_digest"]
+        problem, store, champion, examples, rows, tested.predictions, data, fitted.facts["weights_digest"]
     )
     evaluation = measure(
         replace(problem, objective=tested.objective),
@@ -154,12 +159,12 @@ def _predict_with_champion(
     store: Store,
     champion: Version | None,
     examples: Examples,
-    rows: np.ndarray,
+    rows: SplitRows,
     predictions: pd.DataFrame,
     data: Mapping[str, Any],
     weights_digest: str,
 ) -> _Champion:
-    """The champion may have been trained on other rows: it is asked again, for exactly these.
+    """The champion may have been trained on other rows: it is asked again, for exactly the test rows.
 
     `data` are the digests of this run's examples and of their division, as the manifest holds them.
     """
@@ -168,8 +173,8 @@ def _predict_with_champion(
     try:
         manifest = json.loads(store.read_bytes(champion.manifest))
         path = store.local_path(ArtifactRef.from_dict(manifest["artifacts"]["fit/model.keras"]))
-        outputs = predict_with(load_model(path), examples, rows)
-        compared = _comparable(champion, problem.objective.predictions(outputs), predictions)
+        theirs = _predict(problem, load_model(path), examples, rows)
+        compared = _comparable(champion, theirs, predictions)
         return replace(compared, has_other_data=any(manifest.get(name) != digest for name, digest in data.items()))
     except StoreUnavailable:
         raise
@@ -179,6 +184,15 @@ def _predict_with_champion(
         # A damaged or outdated champion must not stop a better one; it is kept until someone decides.
         logger.warning("evaluate  the champion cannot be compared: %s", fault)
         return _Champion(champion.number, fault=str(fault).splitlines()[0])
+
+
+def _predict(problem: Problem, model: keras.Model, examples: Examples, rows: SplitRows) -> pd.DataFrame:
+    """What a loaded model predicts for the test rows."""
+    import numpy as np
+
+    known = np.union1d(rows.train, rows.validation)
+    predictions = problem.objective.predictions(predict_with(model, examples, rows.test))
+    return problem.objective.complete(predictions, Asked(examples, rows.test, known, partial(outputs_of, model)))
 
 
 def _comparable(champion: Version, theirs: pd.DataFrame, ours: pd.DataFrame) -> _Champion:
@@ -213,7 +227,7 @@ def load_tested(
     target, predictions = _part(store, fitted, "test")
     held_out = [_part(store, fold, "held_out") for fold in folds] or [_part(store, fitted, "validation")]
     train, frame = examples.take(rows.train), examples.take(rows.test).frame
-    objective = problem.objective.calibrated(train.target, train.frame, held_out)
+    objective = with_named_classes(problem, examples).objective.calibrated(train.target, train.frame, held_out)
     return Tested(objective, target, frame, predictions, objective.baseline(train.target, frame))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from problems.outline.problem import Examples
+from problems.outline.problem import Examples, Problem
 from problems.outline.ragged import Ragged
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def save_examples(examples: Examples, lease: Lease) -> dict[str, ArtifactRef]:
-    """Write features, target and frame; the artifacts are named `feature.<name>`, `target` and `frame`.
+    """Write features, target and frame; the artifacts are named `feature.<name>`, `target` and `frame`, and `classes`
+    where the examples name their classes.
 
     A ragged feature is a small JSON that says its form and names two arrays, which features in several forms share.
     """
@@ -43,7 +45,19 @@ def save_examples(examples: Examples, lease: Lease) -> dict[str, ArtifactRef]:
         path = Path(folder, "frame.parquet")
         examples.frame.to_parquet(path, index=False)
         artifacts["frame"] = lease.put_file(path.name, path, kind="parquet")
+    if examples.classes:
+        artifacts["classes"] = put_classes(examples.classes, lease)
     return artifacts
+
+
+def put_classes(classes: Sequence[str], lease: Lease) -> ArtifactRef:
+    """The names of the classes as a JSON list, in the order of their numbers."""
+    return lease.put_bytes("classes.json", json.dumps(list(classes), ensure_ascii=False).encode(), kind="json")
+
+
+def read_classes(store: Store, ref: ArtifactRef | None) -> tuple[str, ...]:
+    """What `put_classes` wrote; () where there is none."""
+    return tuple(json.loads(store.read_bytes(ref))) if ref else ()
 
 
 def _put_array(path: Path, array: np.ndarray, lease: Lease) -> ArtifactRef:
@@ -70,7 +84,13 @@ def load_examples(store: Store, record: StepRecord) -> Examples:
     }
     found = {**arrays, **ragged}
     features = {name.removeprefix("feature."): found[name] for name in found if name.startswith("feature.")}
-    return Examples(features, arrays["target"], pd.read_parquet(store.local_path(record.products["frame"])))
+    frame = pd.read_parquet(store.local_path(record.products["frame"]))
+    return Examples(features, arrays["target"], frame, read_classes(store, record.products.get("classes")))
+
+
+def with_named_classes(problem: Problem, examples: Examples) -> Problem:
+    """The problem, with the names of its classes where the raw files told them."""
+    return replace(problem, objective=problem.objective.named(examples.classes))
 
 
 def _ragged(told: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Ragged:

@@ -13,6 +13,7 @@ import resource
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,20 @@ from prefect.cache_policies import NO_CACHE
 
 from modelkeep.errors import GateFailed
 from problems.outline.catalogue import load_problem
+from problems.outline.hyperparameters import FineTuned
+from problems.outline.objectives import Asked
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
-from tasks.engines import device_name, open_engine, weights_digest
-from tasks.examples import load_examples
+from tasks.engines import Engine, device_name, open_engine, weights_digest
+from tasks.examples import load_examples, put_classes, with_named_classes
+from tasks.ingest import RawFile
 from tasks.prepare import load_rows
+from tasks.pretrained import fetch_pretrained, load_pretrained
 from tasks.progress import Progress, describe, open_progress
+from tasks.seeds import seeded
 from tasks.steps import Products, Run, digests, do_once, package_versions
-from tasks.training import Pace, Position, Training
+from tasks.training import Pace, Position, Training, rows_at_once
 
 if TYPE_CHECKING:
     import keras
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("modelkeep")
 
 _NUM_RELOADED = 256
+_UNTRACED_BYTES = 1 << 20  # of features: outside a trace Keras holds the outputs of all layers until the last
 
 
 class ModelCannotBeKept(GateFailed):
@@ -64,12 +71,13 @@ def fit_fold(run: Run, examples: StepRecord, prepared: StepRecord, fold: int) ->
 
 def _fit(run: Run, examples: StepRecord, prepared: StepRecord, step: str, fold: int | None) -> StepRecord:
     problem = load_problem(run.problem)
+    pretrained = fetch_pretrained(problem, run)
     return do_once(
         run,
         step,
-        lambda lease: _train(problem, run, examples, prepared, lease, fold),
+        lambda lease: _train(problem, run, examples, prepared, pretrained, lease, fold),
         module=__name__,
-        inputs=[*digests(examples), *digests(prepared)],
+        inputs=[*digests(examples), *digests(prepared), *([pretrained.ref.sha256] if pretrained else [])],
         parameters={
             "hyperparameters": dict(run.hyperparameters),
             "seed": run.seed,
@@ -80,40 +88,62 @@ def _fit(run: Run, examples: StepRecord, prepared: StepRecord, step: str, fold: 
 
 
 def _train(
-    problem: Problem, run: Run, ingested: StepRecord, prepared: StepRecord, lease: Lease, fold: int | None
+    problem: Problem,
+    run: Run,
+    ingested: StepRecord,
+    prepared: StepRecord,
+    pretrained: RawFile | None,
+    lease: Lease,
+    fold: int | None,
 ) -> Products:
     store = run.open_store()
     examples, rows = load_examples(store, ingested), load_rows(store, prepared)
+    problem = with_named_classes(problem, examples)
     train_rows, watched_rows = rows.folds[fold - 1] if fold else (rows.train, rows.validation)
     predicted = {"held_out": watched_rows} if fold else {"validation": rows.validation, "test": rows.test}
     title = f"fit {run.problem}" + (f", fold {fold} of {len(rows.folds)}" if fold else "")
-    with _open_training(problem, run, examples, train_rows, watched_rows) as training:
+    with _open_training(problem, run, examples, pretrained, train_rows, watched_rows) as training:
         resumed = _resume(training, store, lease)
         with open_progress(title) as progress:
             training.run(_after_block(training, lease, progress, Pace(run.checkpoint_seconds)))
         logger.info("%-9s %s", "fit" if fold is None else f"fold {fold}", describe(training))
-        return _keep(problem, training, lease, predicted, resumed)
+        kept = _keep(problem, training, lease, predicted, resumed)
+    return Products(kept.artifacts, {**kept.facts, "sources": [pretrained.to_dict()] if pretrained else []})
 
 
 @contextmanager
 def _open_training(
-    problem: Problem, run: Run, examples: Examples, train_rows: np.ndarray, watched_rows: np.ndarray
+    problem: Problem,
+    run: Run,
+    examples: Examples,
+    pretrained: RawFile | None,
+    train_rows: np.ndarray,
+    watched_rows: np.ndarray,
 ) -> Iterator[Training]:
-    import keras
-
-    # Seeds Python, numpy and the backend: initial weights and the seeds of dropout follow from it.
-    keras.utils.set_random_seed(run.seed)
     hyperparameters = problem.hyperparameters.from_settings(run.hyperparameters)
-    model = problem.build(hyperparameters, examples.take(train_rows))
+    with seeded(run.seed):
+        model = problem.build(hyperparameters, examples.take(train_rows))
+    load_pretrained(problem, model, pretrained, run.open_store())
     problem.objective.compile(model, hyperparameters)
     examples = examples.only(input_names(model, examples))
-    first = train_rows[:1]
-    features = {name: array[first] for name, array in examples.features.items()}
-    with open_engine(model, features, problem.objective.training_target(examples.target[first])) as engine:
+    features = {name: array[:1] for name, array in examples.features.items()}
+    with open_engine(model, features, problem.objective.training_target(examples.target[:1])) as engine:
         weights = _weigh(problem, hyperparameters, examples, train_rows)
-        yield Training(
+        training = Training(
             engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed, weights
         )
+        thaw = problem.pretrained.thaw if problem.pretrained and pretrained else None
+        if thaw and isinstance(hyperparameters, FineTuned):
+            training.frozen_epochs = hyperparameters.frozen_epochs
+            training.thaw = partial(_thaw, problem, hyperparameters, thaw, engine)
+        yield training
+
+
+def _thaw(problem: Problem, hyperparameters: FineTuned, thaw: Callable[[keras.Model], None], engine: Engine) -> None:
+    thaw(engine.model)
+    problem.objective.compile(engine.model, hyperparameters.thawed())
+    engine.begin_stage()
+    logger.info("fit       goes on with %d trainable variables", len(engine.model.trainable_variables))
 
 
 def _weigh(
@@ -136,7 +166,7 @@ def _resume(training: Training, store: Store, lease: Lease) -> int:
     """Go to the last checkpoint, if there is one. The number of steps that need not be made again."""
     if lease.checkpoint is None:
         return 0
-    training.position = Position.from_dict(lease.checkpoint.position)
+    training.go_to(Position.from_dict(lease.checkpoint.position))
     states = _read_states(store, lease.checkpoint.products["state"])
     training.engine.load_state(states["current"])
     training.best_state = states.get("best")
@@ -194,23 +224,29 @@ def _read_states(store: Store, ref: ArtifactRef) -> dict[str, list[np.ndarray]]:
 def _keep(
     problem: Problem, training: Training, lease: Lease, parts: Mapping[str, np.ndarray], resumed: int
 ) -> Products:
-    """Predictions for the rows of each part; and the model, if one of them is the test part."""
+    """Predictions for the rows of each part; and the model with what is kept beside it, if one is the test part."""
     outputs = {part: training.predict(rows) for part, rows in parts.items() if len(rows)}
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
         path = Path(folder, "predictions.parquet")
-        _predictions(problem, training.examples, parts, outputs).to_parquet(path, index=False)
+        _predictions(problem, training, parts, outputs).to_parquet(path, index=False)
         artifacts = {"predictions": lease.put_file(path.name, path, kind="parquet")}
         if "test" in parts:
             path = Path(folder, "model.keras")
             training.engine.model.save(path)
             _check_reloaded(path, training, parts["test"], outputs["test"])
             artifacts["model"] = lease.put_file(path.name, path, kind="keras")
+            if training.examples.classes:
+                artifacts["classes"] = put_classes(training.examples.classes, lease)
+            for name, table in problem.objective.keepsakes(_asked(training, parts["test"])).items():
+                path = Path(folder, f"{name}.parquet")
+                table.to_parquet(path, index=False)
+                artifacts[name] = lease.put_file(path.name, path, kind="parquet")
     return Products(artifacts, _facts(training, resumed))
 
 
 def _predictions(
     problem: Problem,
-    examples: Examples,
+    training: Training,
     parts: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
 ) -> pd.DataFrame:
@@ -220,12 +256,19 @@ def _predictions(
     frames = []
     for part, values in outputs.items():
         rows = parts[part]
-        frame = problem.objective.predictions(values)
+        frame = problem.objective.complete(problem.objective.predictions(values), _asked(training, rows))
         frame.insert(0, "row", rows)
         frame.insert(1, "part", part)
-        frame.insert(2, "target", examples.target[rows])
+        frame.insert(2, "target", training.examples.target[rows])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def _asked(training: Training, rows: np.ndarray) -> Asked:
+    import numpy as np
+
+    known = np.setdiff1d(np.union1d(training.train_rows, training.validation_rows), rows)
+    return Asked(training.examples, rows, known, training.engine.predict)
 
 
 def _check_reloaded(path: Path, training: Training, rows: np.ndarray, expected: np.ndarray) -> None:
@@ -277,18 +320,21 @@ def input_names(model: keras.Model, examples: Examples) -> list[str]:
 def predict_with(model: keras.Model, examples: Examples, rows: np.ndarray) -> np.ndarray:
     """A loaded model's outputs for some rows, float32 (len(rows), outputs). One call: meant for a few thousand rows."""
     import numpy as np
-    from keras import ops
 
     examples = examples.only(input_names(model, examples))
-    parts = [rows[start : start + 512] for start in range(0, len(rows), 512)]
+    batch = rows_at_once(examples, _UNTRACED_BYTES)
+    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
     return np.concatenate(
-        [
-            ops.convert_to_numpy(
-                model({name: array[part] for name, array in examples.features.items()}, training=False)
-            )
-            for part in parts
-        ]
+        [outputs_of(model, {name: array[part] for name, array in examples.features.items()}) for part in parts]
     )
+
+
+def outputs_of(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A loaded model's outputs for values of its inputs, arrays (n, …) by name, in one batch."""
+    from keras import ops
+
+    outputs: np.ndarray = ops.convert_to_numpy(model(dict(features), training=False))
+    return outputs
 
 
 def _facts(training: Training, resumed: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,8 @@ class RawFile:
     """A verified raw file in the store, and where it came from.
 
     `differs` is "" for the public original, else what differs from it (a substitute, a part, the user's own file);
-    `own` tells the user's own file, whose SHA-256 nobody knew before.
+    `own` tells the user's own file, whose SHA-256 nobody knew before. `version` is that of a model which another
+    problem registered: {problem, number, weights}.
     """
 
     source: str
@@ -55,6 +56,7 @@ class RawFile:
     differs: str
     licence: str
     own: bool = False
+    version: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "ref": self.ref.to_dict()}
@@ -78,7 +80,7 @@ def ingest(run: Run) -> StepRecord:
 
 def _read_examples(problem: Problem, files: list[RawFile], run: Run, store: Store, lease: Lease) -> Products:
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
-        examples = problem.read(_local_files(files, store, folder))
+        examples = problem.read(local_files(files, store, folder))
     if run.sample and run.sample < len(examples):
         examples = _sample(examples, run.sample)
     artifacts = save_examples(examples, lease)
@@ -89,10 +91,11 @@ def _read_examples(problem: Problem, files: list[RawFile], run: Run, store: Stor
 def read_sources(problem: Problem, store: Store, mirror: str, data: str, folder: str) -> Examples:
     """All examples of a problem, outside a run. Raises SourceUnavailable, BadInput."""
     files = fetch_all(problem, store, Wanted(problem.name, mirror, data, full=False))
-    return problem.read(_local_files(files, store, folder))
+    return problem.read(local_files(files, store, folder))
 
 
-def _local_files(files: list[RawFile], store: Store, folder: str) -> Files:
+def local_files(files: list[RawFile], store: Store, folder: str) -> Files:
+    """The files under their own names, by links in `folder`."""
     return Files(
         {file.source: _under_its_own_name(store.local_path(file.ref), file.ref, folder) for file in files},
         verified=frozenset(file.source for file in files if not file.own),
@@ -114,7 +117,7 @@ def _sample(examples: Examples, num_examples: int) -> Examples:
 
     rows = np.sort(np.random.default_rng(0).choice(len(examples), num_examples, replace=False))
     taken = examples.take(rows)
-    return Examples(dict(taken.features), taken.target, taken.frame)
+    return replace(taken, features=dict(taken.features))
 
 
 # --- where a raw file may be found ---------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def describe_run(run: Run, records: Mapping[str, StepRecord]) -> dict[str, Any]:
         "rows_digest": records["prepare"].products["rows"].sha256 if "prepare" in records else None,
         "data_digests": {name: ref.sha256 for name, ref in ingested.products.items()},
         "num_examples": ingested.facts["num_examples"],
-        "sources": ingested.facts["sources"],
+        "sources": [*ingested.facts["sources"], *(fitted.facts["sources"] if fitted else [])],
         "versions": package_versions(),
         "seconds": {name: record.facts["seconds"] for name, record in records.items()},
         "peak_memory_bytes": fitted.facts["peak_memory_bytes"] if fitted else None,

@@ -57,6 +57,8 @@ def _share(training: Training) -> float:
 def describe(training: Training) -> str:
     """The epoch that training is in, and the last value of each curve."""
     position = training.position
+    if position.finished and not position.epoch:
+        return "nothing to fit"
     last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in position.history.items())
     return f"epoch {min(position.epoch + 1, training.hyperparameters.epochs)}" + (f", {last}" if last else "")
 

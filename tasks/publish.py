@@ -60,6 +60,16 @@ def show_evaluation(run: Run, evaluation: Mapping[str, Any], sentence: str) -> N
     _show(create_markdown_artifact, key=_key(run, "summary"), markdown="\n".join(lines), description=sentence)
 
 
+def show_scores(scored: Mapping[str, Any]) -> None:
+    """Who scored how many, and where the answers are; `scored` is what the flow `predict` ends with."""
+    from prefect.artifacts import create_markdown_artifact
+
+    places = [f"- {name}: `{scored[name]}`" for name in ("scores", "rejected", "page", "picture")]
+    text = "\n".join([f"# {scored['problem']}", "", scored["sentence"], "", *places])
+    key = f"{scored['problem'].replace('_', '-')}-scores"
+    _show(create_markdown_artifact, key=key, markdown=text, description=scored["sentence"])
+
+
 def show_comparison(run: Run, comparison: Mapping[str, Any]) -> None:
     """The ranking of variants as a table, under the sentence that says who is best."""
     from prefect.artifacts import create_table_artifact

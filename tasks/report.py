@@ -53,9 +53,9 @@ def report(
         decision=evaluated.facts["reason"],
         card=read_card(run.problem),
         facts=_facts(examples, prepared, folds, fitted),
-        sources=source_origins(examples),
+        sources=[*source_origins(examples), *source_origins(fitted)],
         validation=json.loads(store.read_bytes(validated.products["validation"])),
-        learning=pictures.pop("learning"),
+        learning=pictures.pop("learning", None),
         evaluation=judged["evaluation"],
         pictures=list(pictures.values()),
         acceptance=judged["acceptance"],
@@ -102,8 +102,10 @@ def _plots(
 
     tested = load_tested(problem, store, records["ingest"], records["prepare"], folds, records["fit"])
     figures = tested.objective.figures(tested.target, tested.predictions, tested.frame, tested.baseline)
-    curves = learning_curves(records["fit"].facts["history"], [fold.facts["history"] for fold in folds])
-    return {"learning": curves, **figures}
+    history = records["fit"].facts["history"]
+    if not history:  # nothing was fitted
+        return figures
+    return {"learning": learning_curves(history, [fold.facts["history"] for fold in folds]), **figures}
 
 
 def _write(run: Run, store: Store, content: ReportContent, plots: Mapping[str, Plot]) -> dict[str, ArtifactRef]:
@@ -133,8 +135,8 @@ def _outcome(evaluated: StepRecord) -> Literal["promoted", "kept", "refused"]:
     return "promoted" if evaluated.facts["promote"] else "kept"
 
 
-def source_origins(examples: StepRecord) -> list[SourceOrigin]:
-    """Where the raw files of ingested examples were found."""
+def source_origins(record: StepRecord) -> list[SourceOrigin]:
+    """Where the raw files of ingested examples, or the weights that a model began with, were found."""
     return [
         SourceOrigin(
             name=source["source"],
@@ -144,7 +146,7 @@ def source_origins(examples: StepRecord) -> list[SourceOrigin]:
             licence=source["licence"],
             differs=source["differs"],
         )
-        for source in examples.facts["sources"]
+        for source in record.facts["sources"]
     ]
 
 

@@ -104,8 +104,11 @@ def _is_whole(store: Store, manifest: Mapping[str, Any]) -> bool:
 
 
 def _settled(registry: Registry, manifest: dict[str, Any]) -> Answer | None:
-    """None while a version that was to be registered or promoted has not been: the process died before it could."""
+    """None while a version that was to be registered or promoted has not been: the process died before it could. And
+    None where training began from another problem's champion, and that is another one now."""
     problem = manifest["problem"]
+    if any(_is_outdated(registry, source["version"]) for source in manifest["sources"] if source.get("version")):
+        return None
     champion = registry.champion(problem)
     champion_number = champion.number if champion else None
     if not manifest["decision"]["register"]:
@@ -119,6 +122,11 @@ def _settled(registry: Registry, manifest: dict[str, Any]) -> Answer | None:
     if manifest["decision"]["promote"] and not promoted:
         return None
     return Answer(manifest, number, champion_number)
+
+
+def _is_outdated(registry: Registry, base: Mapping[str, Any]) -> bool:
+    champion = registry.champion(base["problem"])
+    return champion is None or champion.weights != base["weights"]
 
 
 def _data_digest(data: str) -> str:

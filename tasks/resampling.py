@@ -74,6 +74,9 @@ def _count(drawn: np.ndarray) -> np.ndarray:
 def describe_method(blocks: Blocks | None) -> dict[str, Any]:
     if blocks is None:
         return {"method": "percentile bootstrap", "block": None, "source": "Efron & Tibshirani 1993"}
+    if blocks.length == 1 and blocks.of != "moments":
+        method = f"percentile bootstrap of {blocks.of}, each with all rows"
+        return {"method": method, "block": 1, "source": "Field & Welsh 2007"}
     method = f"percentile bootstrap of blocks of {blocks.length} consecutive moments"
     return {"method": method, "block": blocks.length, "source": "Künsch 1989"}
 

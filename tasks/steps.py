@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from store import open_store
@@ -25,7 +25,8 @@ class Run:
     `hyperparameters` are complete (defaults included); `sample` is a number of examples or None for all of them;
     `data` is the user's own file in place of the source, "" for none; `full` refuses a package's partial copy;
     `request` is the key of what was asked for; `started` is ISO 8601 in UTC; `again` is "" but for a run that does
-    every step anew, whose own name it holds then.
+    every step anew, whose own name it holds then; `versions` are those of other problems to begin from, by their
+    names, where it is not to be their champions.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class Run:
     flow_run: str
     checkpoint_seconds: float
     again: str = ""
+    versions: Mapping[str, int] = field(default_factory=dict)
 
     def open_store(self) -> Store:
         return open_store(self.store)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BLOCK_STEPS = 64
 _BLOCK_BYTES = 32 << 20
 _TEST_BATCH = 512
+_TEST_BYTES = 6 << 20
 
 
 class TrainingDiverged(GateFailed):
@@ -58,6 +59,7 @@ class Training:
 
     `state` and `best_state` are what the engine's `state()` returns; `best_state` is kept only with early stopping.
     `weights` (float32, one for each of all examples) say how much a training row counts in the loss.
+    After `frozen_epochs`, if there are such, `thaw` is called, which may give the engine a state of another form.
     """
 
     engine: Engine
@@ -70,6 +72,14 @@ class Training:
     weights: np.ndarray | None = None
     position: Position = field(default_factory=Position)
     best_state: list[np.ndarray] | None = None
+    frozen_epochs: int = 0
+    thaw: Callable[[], None] = lambda: None
+
+    def go_to(self, position: Position) -> None:
+        """Stand at a position; the engine can take the state that belongs to it then."""
+        self.position = position
+        if position.epoch >= self.frozen_epochs > 0:
+            self.thaw()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -78,6 +88,8 @@ class Training:
     def run(self, on_block: Callable[[], None]) -> None:
         """Train to the end from where `position` stands. `on_block` is called between blocks of steps, where the
         engine's state and the position belong together."""
+        if not self.engine.model.trainable_variables:
+            self.position.finished = True  # it has learnt elsewhere
         while not self.position.finished:
             if self.position.step == 0:
                 self.engine.reset_metrics()
@@ -108,8 +120,8 @@ class Training:
             yield order[whole * size :].reshape(1, -1)
 
     def _steps_per_block(self) -> int:
-        bytes_per_example = sum(array[:1].nbytes for array in self.examples.features.values()) or 1
-        return max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // (bytes_per_example * self.hyperparameters.batch_size)))
+        bytes_per_batch = _bytes_per_example(self.examples) * self.hyperparameters.batch_size
+        return max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // bytes_per_batch))
 
     def _gather(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
         flat = rows.ravel()
@@ -137,8 +149,10 @@ class Training:
         position.epoch, position.step = position.epoch + 1, 0
         position.finished = position.epoch >= self.hyperparameters.epochs
         patience = self.hyperparameters.patience
-        if patience and "val_loss" in metrics:
+        if patience and "val_loss" in metrics and position.epoch > self.frozen_epochs:
             self._watch(metrics["val_loss"], patience)
+        if position.epoch == self.frozen_epochs and not position.finished:
+            self.thaw()
 
     def _watch(self, loss: float, patience: int) -> None:
         """Early stopping: keep the best weights, and finish after `patience` epochs without better ones."""
@@ -151,8 +165,9 @@ class Training:
 
     def _validate(self) -> dict[str, float]:
         self.engine.reset_metrics()
-        for start in range(0, len(self.validation_rows), _TEST_BATCH):
-            rows = self.validation_rows[start : start + _TEST_BATCH]
+        batch = rows_at_once(self.examples)
+        for start in range(0, len(self.validation_rows), batch):
+            rows = self.validation_rows[start : start + batch]
             features = {name: array[rows] for name, array in self.examples.features.items()}
             self.engine.test(features, self.objective.training_target(self.examples.target[rows]))
         return self.engine.metrics()
@@ -172,10 +187,20 @@ def predict(engine: Engine, examples: Examples, rows: np.ndarray) -> np.ndarray:
     """The model's outputs for these rows, shape (len(rows), outputs), float32."""
     import numpy as np
 
-    parts = [rows[start : start + _TEST_BATCH] for start in range(0, len(rows), _TEST_BATCH)]
+    batch = rows_at_once(examples)
+    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
     return np.concatenate(
         [engine.predict({name: array[part] for name, array in examples.features.items()}) for part in parts]
     )
+
+
+def rows_at_once(examples: Examples, most_bytes: int = _TEST_BYTES) -> int:
+    """How many rows a model is asked about in one call: fewer of large ones, `most_bytes` of features at most."""
+    return max(1, min(_TEST_BATCH, most_bytes // _bytes_per_example(examples)))
+
+
+def _bytes_per_example(examples: Examples) -> int:
+    return sum(array[:1].nbytes for array in examples.features.values()) or 1
 
 
 class Pace:

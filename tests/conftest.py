@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "network": ""
         if os.environ.get("MODELKEEP_TEST_NETWORK")
         else "set MODELKEEP_TEST_NETWORK=1 to use the internet",
+        "dask": "" if find_spec("prefect_dask") else "prefect-dask is not installed: pip install 'modelkeep[dask]'",
         "gpu": "" if Path("/proc/driver/nvidia").exists() else "there is no GPU",
     }
     for item in items:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from problems.outline.catalogue import load_problem
+from store.artifacts import Store
+from store.registry import Registry, Version
+from tasks.engines import weights_digest
 from tasks.steps import Run
 
+if TYPE_CHECKING:
+    import keras
+
 RunMaker = Callable[..., Run]
+
+
+def crown(store: Store, problem: str, model: keras.Model) -> Version:
+    """Make a model the champion of a problem, as if a run had trained it."""
+    registry, number = Registry(store), len(Registry(store).versions(problem)) + 1
+    run = f"{problem}-20260101T000000-{number:06d}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        model.save(path)
+        kept = store.put_file(f"runs/{problem}/{run}/fit/model.keras", path, kind="keras")
+    page = json.dumps({"artifacts": {"fit/model.keras": kept.to_dict()}}).encode()
+    manifest = store.put_bytes(f"runs/{problem}/{run}/manifest.json", page, kind="json")
+    told: Any = {"actor": "test", "reason": "test", "run": run}
+    registry.register(problem, manifest=manifest, metrics={}, weights=weights_digest(model), **told)
+    before = registry.champion(problem)
+    return registry.promote(problem, number, expected=before.number if before else None, **told)
 
 
 @pytest.fixture

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from modelkeep.errors import ModelkeepError
 
@@ -57,6 +66,30 @@ class Hyperparameters(BaseModel):
                 received=", ".join(f"{name}={value!r}" for name, value in settings.items()),
                 next_step="correct the value; what is shown above are the names with their defaults",
             ) from None
+
+
+class FineTuned(Hyperparameters):
+    """For a problem that begins with pretrained weights: `frozen_epochs` that leave them as they are, and then others
+    in which some of them learn too, at `thawed_learning_rate` (Chollet, DLWP 2nd ed. §8.3.2).
+
+    The optimizer begins anew when layers are thawed, and patience counts from there. Where nothing pretrained is
+    loaded, or no epoch is frozen, there is one stage only.
+    """
+
+    frozen_epochs: int = 0
+    thawed_learning_rate: float = 1e-4
+
+    @field_validator("frozen_epochs", "thawed_learning_rate")
+    @classmethod
+    def _is_in_bounds(cls, value: float, field: ValidationInfo) -> float:
+        if field.field_name == "frozen_epochs" and value < 0:
+            raise ValueError("should not be less than 0")
+        if field.field_name == "thawed_learning_rate" and value <= 0:
+            raise ValueError("should be greater than 0")
+        return value
+
+    def thawed(self) -> Self:
+        return self.model_copy(update={"learning_rate": self.thawed_learning_rate})
 
 
 def _explain(error: Any) -> str:

@@ -235,7 +235,7 @@ def multiclass_metrics(num_classes: int) -> tuple[Metric, ...]:
     )
 
 
-def _weighted_mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def weighted_mean(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """(B,) means of values (n,); NaN for no rows."""
     if weights is None:
         return np.array([values.mean() if len(values) else np.nan])
@@ -251,7 +251,7 @@ def _mean_of(per_row: Callable[[np.ndarray, pd.DataFrame], np.ndarray]) -> _Comp
     """A metric that is the mean of a number per row."""
 
     def compute(target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | None) -> np.ndarray:
-        return _weighted_mean(per_row(target, predictions), weights)
+        return weighted_mean(per_row(target, predictions), weights)
 
     return compute
 
@@ -264,7 +264,7 @@ def _scaled_error(
     target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | None, scale: float
 ) -> np.ndarray:
     """Hyndman & Koehler 2006, with one scale for all series: a figure of 1 is the baseline's in the training time."""
-    return _weighted_mean(_absolute_errors(target, predictions), weights) / (scale or np.nan)
+    return weighted_mean(_absolute_errors(target, predictions), weights) / (scale or np.nan)
 
 
 def _covered(target: np.ndarray, predictions: pd.DataFrame, reach: float, is_relative: bool) -> np.ndarray:
@@ -274,7 +274,7 @@ def _covered(target: np.ndarray, predictions: pd.DataFrame, reach: float, is_rel
 
 
 def _root_mean_squared_error(target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | None) -> np.ndarray:
-    return np.sqrt(_weighted_mean(_absolute_errors(target, predictions) ** 2, weights))
+    return np.sqrt(weighted_mean(_absolute_errors(target, predictions) ** 2, weights))
 
 
 def _median_absolute_error(target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | None) -> np.ndarray:
@@ -293,14 +293,14 @@ def _mean_absolute_percentage_error(
 ) -> np.ndarray:
     above = target > 0
     relative = _absolute_errors(target[above], predictions[above]) / target[above]
-    return _weighted_mean(relative, None if weights is None else weights.compress(above, axis=1))
+    return weighted_mean(relative, None if weights is None else weights.compress(above, axis=1))
 
 
 def _r2(target: np.ndarray, predictions: pd.DataFrame, weights: np.ndarray | None) -> np.ndarray:
     # Centred first: the difference of two large sums of squares would lose its digits.
     centred = target - target.mean()
-    variance = _weighted_mean(centred**2, weights) - _weighted_mean(centred, weights) ** 2
-    squared_error = _weighted_mean(_absolute_errors(target, predictions) ** 2, weights)
+    variance = weighted_mean(centred**2, weights) - weighted_mean(centred, weights) ** 2
+    squared_error = weighted_mean(_absolute_errors(target, predictions) ** 2, weights)
     return 1 - _divide(squared_error, np.where(variance > 1e-12 * np.mean(centred**2), variance, 0))
 
 
@@ -318,9 +318,9 @@ def _true_positives(
     """(B,) shares of the rows: positive and predicted so, predicted positive, positive."""
     chosen = _chosen(predictions, threshold)
     return (
-        _weighted_mean(chosen * target, weights),
-        _weighted_mean(chosen, weights),
-        _weighted_mean(target.astype(np.float64), weights),
+        weighted_mean(chosen * target, weights),
+        weighted_mean(chosen, weights),
+        weighted_mean(target.astype(np.float64), weights),
     )
 
 

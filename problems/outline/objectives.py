@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelkeep.errors import ModelkeepError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from problems.outline.hyperparameters import Hyperparameters
     from problems.outline.metrics import Metric
     from problems.outline.plots import Plot
+    from problems.outline.problem import Examples
 
 
 class PredictionsInvalid(ModelkeepError):
@@ -35,10 +36,25 @@ class TargetInvalid(ModelkeepError):
 
 @dataclass(frozen=True)
 class Blocks:
-    """The moment of each row, int64 (n,) of 0 … m-1, and how many moments in a row are drawn together."""
+    """The moment of each row, int64 (n,) of 0 … m-1, and how many moments in a row are drawn together; `of` says what
+    the rows are drawn by, where it is not moments."""
 
     moments: np.ndarray
     length: int
+    of: str = "moments"
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a model is asked: rows (int64) of the examples, and the rows that were known to who made the model.
+
+    `outputs_of` gives the model's outputs for any values of its inputs, arrays (n, …) by name.
+    """
+
+    examples: Examples
+    rows: np.ndarray
+    known: np.ndarray
+    outputs_of: Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
 class Objective(ABC):
@@ -60,6 +76,10 @@ class Objective(ABC):
     def compile(self, model: keras.Model, hyperparameters: Hyperparameters) -> None:
         """Give the model its optimizer, loss and training curves. Raises ModelkeepError for an unknown optimizer."""
         model.compile(_optimizer(hyperparameters), loss=self.loss(), metrics=self.training_metrics())
+
+    def named(self, classes: Sequence[str]) -> Objective:
+        """This objective with the names of the classes that the raw files told; () for none. Raises TargetInvalid."""
+        return self
 
     def calibrated(
         self,
@@ -127,6 +147,15 @@ class Objective(ABC):
     def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
         """The model's outputs (n, 1) or (n, classes) as columns. Raises PredictionsInvalid: shape, NaN, range."""
 
+    def complete(self, predictions: pd.DataFrame, asked: Asked) -> pd.DataFrame:
+        """The predictions of the rows asked for, with columns for which the model must be asked about more than these
+        rows; as they are, where there are none."""
+        return predictions
+
+    def keepsakes(self, asked: Asked) -> dict[str, pd.DataFrame]:
+        """Tables by name that are kept beside the model, for questions that shall be answered without loading it."""
+        return {}
+
     @abstractmethod
     def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
         """What common sense predicts for the n rows of `frame`, having learnt from nothing but the training target."""
@@ -187,7 +216,7 @@ class Regression(Objective):
     def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
         import pandas as pd
 
-        return pd.DataFrame({"prediction": _checked(outputs, width=1)[:, 0]})
+        return pd.DataFrame({"prediction": checked_outputs(outputs, width=1)[:, 0]})
 
     def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
         """The mean for squared metrics and the median for the others: the constants that minimise them."""
@@ -344,6 +373,18 @@ class Multiclass(Objective):
     main_metric: str = "accuracy"
     margin: float | None = None
 
+    def named(self, classes: Sequence[str]) -> Multiclass:
+        if not classes:
+            return self
+        if not len(classes) == len(set(classes)) == len(self.classes):
+            raise TargetInvalid(
+                "The names of the classes do not fit.",
+                expected=f"{len(self.classes)} different names",
+                received=f"{len(classes)} names, {len(set(classes))} of them different",
+                next_step="correct what the problem's read() makes of the names, or the file it read",
+            )
+        return replace(self, classes=tuple(classes))
+
     def loss(self) -> keras.losses.Loss:
         import keras
 
@@ -369,10 +410,11 @@ class Multiclass(Objective):
         return frame.assign(predicted=_named(probabilities.argmax(axis=1), self.classes))
 
     def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
-        """The shares of the classes among the training rows, for everybody; so the most frequent class is predicted."""
+        """The shares of the classes among the training rows, for everybody; so the most frequent class is predicted.
+        Without training rows all classes are alike."""
         import numpy as np
 
-        numbers = _class_numbers(train_target, self.classes)
+        numbers = _class_numbers(train_target, self.classes) if len(train_target) else np.arange(len(self.classes))
         shares = np.bincount(numbers, minlength=len(self.classes)) / len(numbers)
         return self.predictions(np.tile(shares.astype(np.float32), (len(frame), 1)))
 
@@ -395,13 +437,18 @@ class Multiclass(Objective):
         frame: pd.DataFrame,
         baseline: pd.DataFrame,
     ) -> dict[str, Plot]:
+        import numpy as np
+
         from problems.outline import plots
 
         truth, probabilities = (_class_numbers(target, self.classes), _probabilities(predictions))
         predicted = probabilities.argmax(axis=1)
+        # Only the classes that occur: most of a thousand have no test row.
+        seen, numbers = np.unique(np.stack([truth, predicted]), return_inverse=True)
+        (true_places, places), names = numbers.reshape(2, -1), [self.classes[number] for number in seen]
         return {
-            "confusion": plots.confusion(truth, predicted, self.classes),
-            "classes": plots.class_scores(truth, predicted, self.classes),
+            "confusion": plots.confusion(true_places, places, names),
+            "classes": plots.class_scores(true_places, places, names),
             "reliability": plots.reliability(
                 truth == predicted, probabilities.max(axis=1), "probability of the predicted class"
             ),
@@ -486,7 +533,7 @@ def _probabilities(predictions: pd.DataFrame) -> np.ndarray:
     return predictions.drop(columns="predicted").to_numpy(float)
 
 
-def _checked(outputs: np.ndarray, *, width: int) -> np.ndarray:
+def checked_outputs(outputs: np.ndarray, *, width: int) -> np.ndarray:
     """float32 (n, width), all finite. Raises PredictionsInvalid."""
     import numpy as np
 
@@ -515,7 +562,7 @@ def _checked_probabilities(outputs: np.ndarray, *, width: int, last_layer: str) 
     """float32 (n, width) in 0 … 1, rows that sum to 1 where there are several. Raises PredictionsInvalid."""
     import numpy as np
 
-    outputs = _checked(outputs, width=width)
+    outputs = checked_outputs(outputs, width=width)
     wrong = ((outputs < 0) | (outputs > 1)).any(axis=1)
     if width > 1:  # bfloat16 keeps 8 bits: its rows may miss 1 by a percent
         wrong |= np.abs(outputs.sum(axis=1) - 1) > 0.02

@@ -336,6 +336,51 @@ def _epochs(history: Mapping[str, Sequence[float]]) -> Sequence[float]:
     return history.get("epochs") or range(1, len(history["loss"]) + 1)
 
 
+def found_in_first(ranks: np.ndarray, baseline_ranks: np.ndarray) -> Plot:
+    """Both (n,): at which place, from 1 on, each item stood that should come first."""
+    import numpy as np
+
+    figure, axes = _figure()
+    lengths = np.unique(np.geomspace(1, max(ranks.max(), baseline_ranks.max()), 200).astype(int))
+    found = {}
+    for name, places, colour, style in (("model", ranks, FIRST, "-"), ("baseline", baseline_ranks, SECOND, "--")):
+        shares = np.searchsorted(np.sort(places), lengths, side="right") / len(places) * 100
+        found[name] = float((places <= 10).mean())
+        axes.plot(lengths, shares, color=colour, linestyle=style, label=name)
+    axes.set_xscale("log")
+    _label(axes, "length of the list that is shown", "found in it, % of what was liked")
+    _legend(axes)
+    return Plot(
+        "How much of what was liked is found",
+        "The longer the list of recommendations, the more of what users liked later is in it; the higher, the better.",
+        f"Share of {len(ranks)} liked test items in lists of growing length: in the first 10 the model has "
+        f"{found['model']:.1%} and the baseline {found['baseline']:.1%}; half are among the first "
+        f"{np.median(ranks):.0f} of the model and {np.median(baseline_ranks):.0f} of the baseline.",
+        figure,
+    )
+
+
+def predictions_by_value(truth: np.ndarray, guess: np.ndarray, unit: str) -> Plot:
+    """For targets of few values: how the predictions lie for each."""
+    import numpy as np
+
+    figure, axes = _figure()
+    values = np.unique(truth)
+    boxes = axes.boxplot([guess[truth == value] for value in values], whis=(5, 95), showfliers=False, widths=0.5)
+    for name, colour in (("boxes", FIRST), ("whiskers", FIRST), ("caps", FIRST), ("medians", SECOND)):
+        for line in boxes[name]:
+            line.set_color(colour)
+    axes.set_xticks(range(1, len(values) + 1), [f"{value:g}" for value in values])
+    _label(axes, _with_unit("true value", unit), _with_unit("predicted value", unit))
+    medians = ", ".join(f"{np.median(guess[truth == value]):.3g} for {value:g}" for value in values)
+    return Plot(
+        "Predictions for each true value",
+        "A box holds the middle half of the predictions, its lines nine tenths, and the line across is the median.",
+        f"Boxes of the predictions for each true value, {unit}: the median is {medians}.",
+        figure,
+    )
+
+
 def variants_compared(
     values: Mapping[str, Sequence[float]], intervals: Mapping[str, Sequence[float] | None], label: str
 ) -> Plot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,27 @@ class Source:
         return self.name.rpartition("/")[2]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The model (.keras) of another problem's champion, in the same store."""
+
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """Weights that were learnt elsewhere, and that a model has before anything is fitted.
+
+    `source`  hyperparameters → the file that holds them; None: the model keeps those that it was built with
+    `load`    (model as built, file) → puts them into it. Raises BadInput for a file that does not fit
+    `thaw`    (model) → makes layers trainable that were not, after the first epochs of a `FineTuned` training
+    """
+
+    source: Callable[[Any], Source | Champion | None]
+    load: Callable[[keras.Model, Path], None]
+    thaw: Callable[[keras.Model], None] | None = None
+
+
 @dataclass(frozen=True)
 class Files(Mapping[str, Path]):
     """The raw files of a problem on this machine, by the source's name; a file's own suffix tells its format.
@@ -108,11 +129,13 @@ class Examples:
                 in; a model takes those that it has inputs for
     `target`    array of shape (n,) or (n, outputs)
     `frame`     n rows with index 0 … n-1: what is validated, sliced and watched for drift
+    `classes`   the names of the classes by their number, where only the raw files tell them
     """
 
     features: Mapping[str, Any]
     target: np.ndarray
     frame: pd.DataFrame
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {name: len(array) for name, array in self._lengths().items()}
@@ -134,11 +157,11 @@ class Examples:
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (int64, any order). Arrays are copied only when they are looked at."""
         frame = self.frame.iloc[rows].reset_index(drop=True)
-        return Examples(RowView(self.features, rows), self.target[rows], frame)
+        return replace(self, features=RowView(self.features, rows), target=self.target[rows], frame=frame)
 
     def only(self, names: Iterable[str]) -> Examples:
         """The same examples with the features of these names, where there are such."""
-        return Examples({name: self.features[name] for name in names if name in self.features}, self.target, self.frame)
+        return replace(self, features={name: self.features[name] for name in names if name in self.features})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +171,16 @@ class Problem:
     `read`          raw files → Examples
     `expectations`  what the frame must satisfy before anything is trained on it
     `build`         (hyperparameters, training examples) → a Keras model, not compiled; what is learnt from data
-                    (normalisation, vocabularies) is fitted on these examples and saved inside the model
+                    (normalisation, vocabularies) is fitted on these examples and saved inside the model. A model
+                    without trainable weights is not fitted
+    `pretrained`    weights that are put into the model as it was built
     `weights`       (hyperparameters, training examples) → how much each of them counts in the loss, float32 (n,),
                     1 on average; None: all the same. Validation and evaluation count every example once
     `slices`        columns of the frame by whose values errors are looked at apart
     `acceptance`    what the evaluation must show before a version is registered
     `variants`      named settings of the hyperparameters that are worth comparing
+    `decode`        (bytes of a file, its name) → one example of the model's only input, where examples are files of
+                    their own, such as pictures: `read` uses it, and so does `predict`. Raises BadInput
     """
 
     name: str
@@ -168,6 +195,8 @@ class Problem:
     slices: tuple[str, ...] = ()
     acceptance: tuple[Criterion, ...] = ()
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pretrained: Pretrained | None = None
+    decode: Callable[[bytes, str], np.ndarray] | None = None
 
     def complete(self, variant: str, settings: Mapping[str, Any]) -> Hyperparameters:
         """The hyperparameters with the variant's ("" for none) and then the given settings over the defaults.

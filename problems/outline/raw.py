@@ -163,6 +163,33 @@ def extract_archive(
     return sorted(file for file in into.rglob("*") if file.is_file())
 
 
+def read_archive(path: str | os.PathLike[str], *, max_bytes: int, max_files: int) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file of a zip or tar (plain, gz, bz2, xz), one after the other; nothing is written.
+
+    Raises BadInput for the same archives as `extract_archive`.
+    """
+    path = Path(path)
+    _require_file(path)
+    with _readable_archive(path, "a whole zip or tar archive"), _entries(path) as entries:
+        for name, chunks in _limited(entries, path, max_bytes, max_files):
+            yield name, b"".join(chunks)
+
+
+def read_pickled_arrays(data: bytes, where: str) -> Any:
+    """The numpy arrays and plain values of a pickle, be it of Python 2, and nothing else: for files whose SHA-256 was
+    verified and that are published in no other form. Raises BadInput."""
+    try:
+        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except Exception as fault:  # A damaged pickle fails in nearly every way there is.
+        raise BadInput(
+            "A pickle cannot be read.",
+            where=where,
+            expected="numpy arrays and plain values",
+            received=f"{len(data):,} bytes: {fault}",
+            next_step="get the file again",
+        ) from None
+
+
 def _require_known_types(columns: Mapping[str, str]) -> None:
     unknown = {name: kind for name, kind in columns.items() if kind not in TYPES}
     if unknown or not columns:
@@ -192,7 +219,7 @@ def _read_head(path: Path, encoding: str) -> tuple[bytes, str]:
         head = file.read(HEAD_BYTES)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return head, "utf-16"
-    looks = _looks_like(head)
+    looks = looks_like(head)
     if looks:
         raise BadInput(
             "This is not a CSV file",
@@ -204,7 +231,8 @@ def _read_head(path: Path, encoding: str) -> tuple[bytes, str]:
     return head, encoding
 
 
-def _looks_like(head: bytes) -> str:
+def looks_like(head: bytes) -> str:
+    """What a file is by its first bytes, in words; "" for what may be text."""
     if not head.strip():
         return f"an empty file ({len(head)} bytes)"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:64].lower()
@@ -513,7 +541,7 @@ def _readable_archive(path: Path, expected: str) -> Iterator[None]:
         yield
     except (*damage, ValueError, RuntimeError, NotImplementedError) as error:
         with path.open("rb") as file:
-            looks = _looks_like(file.read(HEAD_BYTES))
+            looks = looks_like(file.read(HEAD_BYTES))
         raise BadInput(
             "A file cannot be unpacked",
             where=f"{path}, {path.stat().st_size:,} bytes",
@@ -554,19 +582,34 @@ def _tar_entries(tar: tarfile.TarFile, path: Path) -> Iterator[Entry]:
 
 
 def _write_entries(entries: Iterator[Entry], folder: Path, path: Path, max_bytes: int, max_files: int) -> None:
+    for name, chunks in _limited(entries, path, max_bytes, max_files):
+        with _create(folder.joinpath(*PurePosixPath(name).parts), path, name) as copy:
+            for chunk in chunks:
+                copy.write(chunk)
+
+
+def _limited(
+    entries: Iterator[Entry], path: Path, max_bytes: int, max_files: int
+) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Names that stay below a folder, and the bytes of each in pieces, to be read before the next is asked for."""
     left = max_bytes
+
+    def read(name: str, open_entry: Callable[[], IO[bytes]]) -> Iterator[bytes]:
+        nonlocal left
+        with open_entry() as source:
+            while chunk := source.read(1 << 20):
+                left -= len(chunk)
+                if left < 0:
+                    raise _too_large(path, f"at most {max_bytes:,} bytes when unpacked", f"more, at {name!r}")
+                yield chunk
+
     for number, (name, open_entry) in enumerate(entries):
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or "\\" in name or DRIVE.match(name) or not parts:
             raise _unsafe(path, name, "a path that leaves the folder")
         if number >= max_files:
             raise _too_large(path, f"at most {max_files:,} files", f"more, at {name!r}")
-        with open_entry() as source, _create(folder.joinpath(*parts), path, name) as copy:
-            while chunk := source.read(1 << 20):
-                left -= len(chunk)
-                if left < 0:
-                    raise _too_large(path, f"at most {max_bytes:,} bytes when unpacked", f"more, at {name!r}")
-                copy.write(chunk)
+        yield name, read(name, open_entry)
 
 
 def _create(target: Path, path: Path, name: str) -> IO[bytes]:

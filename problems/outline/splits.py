@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from modelkeep.errors import ModelkeepError
 
@@ -32,10 +32,12 @@ class SplitRows:
 class Split(ABC):
     """How a problem divides its examples."""
 
+    _wanted: ClassVar[tuple[str, ...]] = ("train", "test")
+
     def divide(self, examples: Examples, seed: int) -> SplitRows:
         """The rows of each part. Raises ModelkeepError where there are too few examples for it."""
         rows = self._divide(examples, seed)
-        for part in ("train", "test"):
+        for part in self._wanted:
             if not len(getattr(rows, part)):
                 raise ModelkeepError(
                     f"No example is left for the part {part!r} of the split.",
@@ -68,6 +70,20 @@ class KFold(Split):
         train = np.sort(train)
         folds = tuple((np.setdiff1d(train, part), part) for part in held_out if len(part))
         return SplitRows(train, np.empty(0, np.int64), np.sort(test), folds)
+
+
+@dataclass(frozen=True)
+class TestOnly(Split):
+    """Every example tests: for models that have learnt elsewhere."""
+
+    __test__: ClassVar[bool] = False  # pytest takes classes of such a name for tests
+    _wanted: ClassVar[tuple[str, ...]] = ("test",)
+
+    def _divide(self, examples: Examples, seed: int) -> SplitRows:
+        import numpy as np
+
+        none = np.empty(0, np.int64)
+        return SplitRows(none, none, _all_rows(examples))
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,27 @@ class ByGroup(Split):
         return SplitRows(
             np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_test)
         )
+
+
+@dataclass(frozen=True)
+class WithinGroup(Split):
+    """The last examples of each group test, and those before them validate, in the order of the examples: whoever is
+    tested was also trained on, with what came before. Of fewer than 1 / share examples a part gets none."""
+
+    column: str
+    test: float
+    validation: float
+
+    def _divide(self, examples: Examples, seed: int) -> SplitRows:
+        import numpy as np
+
+        _, group, sizes = np.unique(examples.frame[self.column].to_numpy(), return_inverse=True, return_counts=True)
+        order = np.argsort(group, kind="stable")
+        from_end = np.empty(len(group), np.int64)
+        from_end[order] = (np.cumsum(sizes) - 1)[group[order]] - np.arange(len(group))
+        num_test, num_validation = (sizes * self.test).astype(int)[group], (sizes * self.validation).astype(int)[group]
+        is_test, is_train = from_end < num_test, from_end >= num_test + num_validation
+        return SplitRows(np.flatnonzero(is_train), np.flatnonzero(~is_test & ~is_train), np.flatnonzero(is_test))
 
 
 def _all_rows(examples: Examples) -> np.ndarray:

@@ -28,8 +28,7 @@ NAMES = problem_names()
 SAMPLE = 400
 
 
-def sample_maker(name: str) -> Callable[[Path], Path] | None:
-    """The problem's test may make a file of its schema, where no package carries the data."""
+def own_test(name: str) -> ModuleType | None:
     path = Path(__file__).with_name(f"test_{name}.py")
     if not path.exists():
         return None
@@ -37,7 +36,23 @@ def sample_maker(name: str) -> Callable[[Path], Path] | None:
     assert spec and spec.loader
     module: ModuleType = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return getattr(module, "make_sample", None)
+    return module
+
+
+def sample_maker(name: str) -> Callable[[Path], Path] | None:
+    """The problem's test may make a file of its schema, where no package carries the data."""
+    return getattr(own_test(name), "make_sample", None)
+
+
+def sample_mirror(name: str, folder: Path) -> dict[str, str]:
+    """Where one file does not do, it may make a mirror whose mirror.toml has a stand-in for every source."""
+    maker = getattr(own_test(name), "make_mirror", None)
+    return {"mirror": str(maker(folder))} if maker else {}
+
+
+def sample_settings(name: str) -> dict[str, object]:
+    """Hyperparameters with which a problem is small enough for a smoke test."""
+    return {"epochs": 1, **getattr(own_test(name), "SAMPLE_SETTINGS", {})}
 
 
 @pytest.fixture(params=NAMES)
@@ -94,7 +109,7 @@ def test_a_small_training_goes_from_raw_file_to_a_model_that_loads_and_predicts(
 
     maker = sample_maker(name)
     data = str(maker(tmp_path)) if maker else ""
-    run = make_run(name, {"epochs": 1}, data=data, sample=SAMPLE)
+    run = make_run(name, sample_settings(name), data=data, sample=SAMPLE, **sample_mirror(name, tmp_path))
     store = run.open_store()
     ingested = ingest.fn(run)
     examples = load_examples(store, ingested)

@@ -245,3 +245,27 @@ def test_importing_objectives_imports_nothing_heavy() -> None:
     code = f"import sys, problems.outline.objectives; print([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+def test_classes_get_the_names_that_the_raw_files_tell() -> None:
+    named = LETTERS.named([f"letter {letter}" for letter in LETTERS.classes])
+    assert named.target_labels(np.array([2])) == ["letter c"]
+    assert LETTERS.named(()) is LETTERS
+    with pytest.raises(TargetInvalid, match="names of the classes"):
+        LETTERS.named(("a", "b"))
+    with pytest.raises(TargetInvalid, match="names of the classes"):
+        LETTERS.named(("a",) * len(LETTERS.classes))
+
+
+def test_without_training_rows_the_baseline_takes_all_classes_for_alike() -> None:
+    baseline = LETTERS.baseline(np.zeros(0), pd.DataFrame(index=range(3)))
+    assert baseline.drop(columns="predicted").to_numpy() == pytest.approx(1 / len(LETTERS.classes))
+
+
+def test_pictures_of_many_classes_show_those_that_occur() -> None:
+    many = Multiclass(classes=tuple(f"class {number}" for number in range(1000)))
+    target = np.array([3, 500, 999])
+    predictions = many.predictions(np.eye(1000, dtype="float32")[[3, 501, 999]])
+    figures = many.figures(target, predictions, pd.DataFrame(), predictions)
+    assert "class 500 taken for class 501" in figures["confusion"].alt
+    assert "of 4 classes" in figures["confusion"].alt

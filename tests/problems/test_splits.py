@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from modelkeep.errors import ModelkeepError
-from problems.outline import ByGroup, ByTime, Examples, KFold, Official, Split, SplitRows, Stratified
+from problems.outline import ByGroup, ByTime, Examples, KFold, Official, Split, SplitRows, Stratified, TestOnly
 
 
 def make_examples(num: int) -> Examples:
@@ -80,3 +80,11 @@ def test_classes_are_as_frequent_in_each_part() -> None:
     examples = make_examples(300)
     for part in parts(Stratified(0.2, 0.1).divide(examples, 0)):
         assert np.ptp(np.bincount(examples.target[part])) <= 1
+
+
+def test_a_model_that_has_learnt_elsewhere_is_tested_on_everything() -> None:
+    rows = TestOnly().divide(make_examples(7), 0)
+    assert rows.test.tolist() == list(range(7))
+    assert len(rows.train) == len(rows.validation) == 0
+    with pytest.raises(ModelkeepError, match="'test'"):
+        TestOnly().divide(make_examples(0), 0)

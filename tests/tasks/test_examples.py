@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,12 @@ def test_another_width_is_another_product(examples: Examples, tmp_path: Path) ->
     second, _ = there_and_back(Examples(wider, examples.target, examples.frame), tmp_path / "second")
     assert first.products["feature.words"].sha256 == second.products["feature.words"].sha256
     assert first.products["feature.sequence"].sha256 != second.products["feature.sequence"].sha256
+
+
+def test_the_names_of_classes_come_along(examples: Examples, tmp_path: Path) -> None:
+    named = replace(examples, classes=("nein", "jä"))
+    record, loaded = there_and_back(named, tmp_path)
+    assert loaded.classes == loaded.take(np.array([1])).classes == loaded.only(["image"]).classes == ("nein", "jä")
+    assert "classes" in record.products
+    plain, without = there_and_back(examples, tmp_path / "without")
+    assert "classes" not in plain.products and without.classes == ()

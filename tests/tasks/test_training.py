@@ -12,7 +12,7 @@ import pytest
 
 from problems.outline import Examples, Hyperparameters, Regression
 from tasks.engines import Engine, open_engine, weights_digest
-from tasks.training import Position, Training, TrainingDiverged, epoch_order
+from tasks.training import Position, Training, TrainingDiverged, epoch_order, rows_at_once
 
 NUM_EXAMPLES = 70
 TRAIN_ROWS = np.arange(50)
@@ -217,3 +217,24 @@ def test_a_training_that_diverges_is_stopped_with_what_to_do(open_training: Call
     with open_training(learning_rate=1e30) as training, pytest.raises(TrainingDiverged) as diverged:
         training.run(lambda: None)
     assert "smaller learning_rate" in str(diverged.value)
+
+
+def test_a_model_without_trainable_weights_is_not_fitted(examples: Examples) -> None:
+    model = build(seed=3)
+    model.trainable = False
+    Regression().compile(model, Hyperparameters())
+    before = weights_digest(model)
+    with open_engine(model, {"x": examples.features["x"][:1]}, np.zeros((1, 1), "float32")) as engine:
+        training = Training(engine, Regression(), examples, np.empty(0, int), np.empty(0, int), Hyperparameters(), 0)
+        assert train(training) == (before, {})
+        assert training.predict(VALIDATION_ROWS).shape == (10, 1)
+
+
+def test_a_model_is_asked_about_fewer_large_examples_at_once() -> None:
+    def of_shape(*shape: int) -> Examples:
+        return Examples({"x": np.zeros((9, *shape), "uint8")}, np.zeros(9), pd.DataFrame(index=range(9)))
+
+    assert rows_at_once(of_shape(28, 28, 1)) == 512
+    assert rows_at_once(of_shape(224, 224, 3)) == 41
+    assert rows_at_once(of_shape(224, 224, 3), 1 << 20) == 6
+    assert rows_at_once(of_shape(4000, 4000, 3)) == 1

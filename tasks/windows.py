@@ -1,0 +1,181 @@
+"""Windows: new data as it lies there, read in batches, so that its size does not matter. So far folders of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelkeep.errors import ModelkeepError
+from problems.outline.images import SUFFIXES
+from problems.outline.raw import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from problems.outline.problem import Problem
+
+MAX_FILE_BYTES = 256 << 20
+
+
+class WindowInvalid(ModelkeepError):
+    """What is to be scored is not there, holds nothing that can be scored, or is of a kind that cannot be yet."""
+
+
+class OutputInvalid(ModelkeepError):
+    """What is made of a window cannot be written where it is asked for."""
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A file or folder that is not scored, by its path below the window, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """The pictures of a folder and of those in it, by their paths below `root`, sorted; and what is none."""
+
+    root: Path
+    files: tuple[str, ...]
+    set_aside: tuple[SetAside, ...] = ()
+
+
+@dataclass
+class Batch:
+    """Pictures (n) as arrays, with their paths, and those that could not be read."""
+
+    files: list[str] = field(default_factory=list)
+    examples: list[np.ndarray] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where scores go: a row per picture, what was set aside and why, and the contact sheet as page and as picture."""
+
+    scores: Path
+    rejected: Path
+    page: Path
+    picture: Path
+
+
+def open_window(problem: Problem, place: str) -> Window:
+    """What there is to score, by names only: links are not followed, and what is hidden is not looked into.
+
+    A place may be one picture. Raises WindowInvalid.
+    """
+    if problem.decode is None:
+        raise WindowInvalid(
+            f"Windows of {problem.name} cannot be scored yet.",
+            expected="a problem of pictures, whose file says how one is decoded",
+            next_step="load the champion's model.keras, which lies beside its report, with Keras",
+        )
+    root = Path(place).expanduser()
+    if root.is_file():
+        return Window(root.parent, (root.name,))
+    if not root.is_dir():
+        raise WindowInvalid(
+            "There is nothing to score.",
+            where=place,
+            expected="a folder of pictures, or one picture",
+            received="an address" if "://" in place else "no file or folder",
+            next_step="check the path; addresses cannot be scored yet",
+        )
+    window = _list(root)
+    if not window.files:
+        raise WindowInvalid(
+            "There is no picture to score.",
+            where=place,
+            expected=f"files ending in {', '.join(SUFFIXES)}",
+            received="; ".join(f"{one.file}: {one.reason}" for one in window.set_aside[:5]) or "an empty folder",
+            next_step="check the path",
+        )
+    return window
+
+
+def _list(root: Path) -> Window:
+    files: list[str] = []
+    set_aside: list[SetAside] = []
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as fault:
+            set_aside.append(SetAside(_below(root, folder), f"a folder that cannot be opened: {fault.strerror}"))
+            continue
+        for entry in entries:
+            if reason := _refusal(entry):
+                set_aside.append(SetAside(_below(root, entry.path), reason))
+            elif entry.is_dir():
+                folders.append(Path(entry.path))
+            else:
+                files.append(str(Path(entry.path).relative_to(root)))
+    return Window(root, tuple(sorted(files)), tuple(sorted(set_aside, key=lambda one: one.file)))
+
+
+def _below(root: Path, path: Path | str) -> str:
+    return readable(Path(path).relative_to(root).as_posix())
+
+
+def readable(name: str) -> str:
+    """A file's name as text that can be written: names need not be UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _refusal(entry: os.DirEntry[str]) -> str:
+    """Why a name is not looked at, "" for folders and pictures."""
+    if entry.is_symlink():
+        return "a link; links are not followed"
+    if entry.name.startswith("."):
+        return "hidden"
+    if entry.is_dir():
+        return ""
+    if not entry.is_file():
+        return "neither a file nor a folder"
+    suffix = Path(entry.name).suffix.lower()
+    return "" if suffix in SUFFIXES else f"no picture by its name, which ends in {readable(suffix) or 'nothing'}"
+
+
+def read_batches(problem: Problem, window: Window, size: int) -> Iterator[Batch]:
+    """The pictures in order, `size` at a time; of the files themselves one is held at a time."""
+    assert problem.decode is not None  # `open_window` saw to it
+    for start in range(0, len(window.files), size):
+        batch = Batch()
+        for name in window.files[start : start + size]:
+            file = readable(Path(name).as_posix())
+            try:
+                batch.examples.append(problem.decode(_read(window.root / name), file))
+                batch.files.append(file)
+            except BadInput as fault:
+                batch.set_aside.append(SetAside(file, f"{fault.what} {fault.received}".strip()))
+            except OSError as fault:
+                batch.set_aside.append(SetAside(file, f"It cannot be opened: {fault.strerror}"))
+        yield batch
+
+
+def _read(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise BadInput("It is larger than a picture may be.", received=f"{size:,} bytes")
+    return path.read_bytes()
+
+
+def choose_outputs(output: str, window: Window) -> Outputs:
+    """A .parquet file with the others beside it, or all in a folder. Raises OutputInvalid for one inside the window."""
+    path = Path(output).expanduser().absolute()
+    scores = path if path.suffix == ".parquet" else path / "predictions.parquet"
+    if len(window.files) > 1 and scores.resolve().is_relative_to(window.root.resolve()):
+        raise OutputInvalid(
+            "The output would lie among the pictures, and be scored with them the next time.",
+            where=str(scores),
+            expected=f"a place outside {window.root}",
+            next_step="choose another --output",
+        )
+    endings = (".rejected.csv", ".html", ".png")
+    return Outputs(scores, *(scores.with_name(scores.stem + ending) for ending in endings))

@@ -1,0 +1,77 @@
+"""Where the trials of a comparison run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from prefect import flow, task
+
+from flows.compare import compare
+from flows.runner import open_runner, run_all
+from flows.server import ServerAddress
+from modelkeep.errors import ModelkeepError
+
+
+@task
+def divide(number: int) -> tuple[float, int]:
+    return 6 / number, os.getpid()
+
+
+@flow
+def divide_all(numbers: list[int], setting: str) -> list[tuple[float, int]]:
+    return run_all(divide, [{"number": number} for number in numbers], setting)
+
+
+@pytest.mark.parametrize("setting", ["dsak", "threads://four", "", "http://127.0.0.1"])
+def test_a_setting_that_says_nothing_to_run_on_is_refused(setting: str) -> None:
+    with pytest.raises(ModelkeepError, match="says nothing") as refused:
+        open_runner(setting, 2)
+    assert "dask://HOST:PORT" in str(refused.value)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelkeepError, match="prefect-ray, which is not installed"):
+        open_runner("ray", 2)
+
+
+@pytest.mark.server
+def test_without_a_cluster_tasks_run_in_this_process_in_order(prefect_server: ServerAddress) -> None:
+    results = divide_all([1, 2, 3], "threads")
+    assert results == [(6.0, os.getpid()), (3.0, os.getpid()), (2.0, os.getpid())]
+
+
+@pytest.mark.server
+@pytest.mark.dask
+def test_a_fault_on_dask_is_raised_when_the_others_are_done(prefect_server: ServerAddress) -> None:
+    assert [quotient for quotient, _ in divide_all([1, 2, 3], "dask")] == [6.0, 3.0, 2.0]
+    assert os.getpid() not in {process for _, process in divide_all([1, 2, 3], "dask")}
+    with pytest.raises(ZeroDivisionError):
+        divide_all([1, 0, 3], "dask")
+
+
+@pytest.mark.server
+@pytest.mark.dask
+def test_trials_on_dask_end_with_the_weights_that_they_have_here(
+    prefect_server: ServerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"variants": ["mlp", "convnet"], "seeds": 2, "sample": 600}
+    settings = {"epochs": 1, "units": 64, "filters": 4}
+    here = compare("digits", **asked, hyperparameters=settings, store=str(tmp_path / "here"))
+    monkeypatch.setenv("MODELKEEP_RUNNER", "dask")
+    there = compare("digits", **asked, hyperparameters=settings, store=str(tmp_path / "there"))
+    assert there["used"]["weights_digests"] == here["used"]["weights_digests"]
+    assert there["sentence"] == here["sentence"]
+    assert len(list((tmp_path / "there/steps/digits/fit").glob("*.json*"))) == 4
+
+
+@pytest.mark.server
+@pytest.mark.dask
+def test_a_cluster_that_is_there_already_is_used_by_its_address(prefect_server: ServerAddress) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        processes = {process for _, process in divide_all([1, 2], cluster.scheduler_address.replace("tcp", "dask"))}
+    assert len(processes) == 1 and os.getpid() not in processes
