@@ -326,6 +326,41 @@ def _variant_row(name: str, variant: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.command()
+def explore(
+    problem: ProblemArgument,
+    sample: Annotated[int | None, typer.Option(min=1, help="Use only so many examples.")] = None,
+    data: Annotated[str, typer.Option(help="Your own file, path or address, in place of the source.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Refuse a package's partial copy of the data.")] = False,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a problem's data looks like: columns, target, copies, and how test rows differ from training rows.
+
+    Example:  modelkeep explore housing
+    """
+    from flows.local_run import run_explore, show_log_lines
+    from problems.outline.catalogue import problem_path
+    from tasks.requests import Request
+    from tasks.settings import load_settings
+
+    problem_path(problem)
+    show_log_lines()
+    request = Request(
+        problem=problem,
+        settings={},
+        sample=sample,
+        data=_absolute(data),
+        full=full,
+        store=_store_uri(store),
+        mirror=load_settings().mirror,
+    )
+    told = run_explore(request)
+    notes = [f"  note    {note}" for note in told["notes"]]
+    title = f"{problem}: {told['num_examples']:,} examples, {len(told['columns'])} columns"
+    _print(told, as_json, "\n".join([title, *notes, f"  page    {told['page']}"]))
+
+
+@app.command()
 def predict(
     problem: ProblemArgument,
     window: Annotated[str, typer.Option("--input", "-i", help="A folder of pictures, or one picture.")],

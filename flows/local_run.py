@@ -53,6 +53,15 @@ def run_compare(request: Request, variants: list[str], seeds: int) -> dict[str, 
         return compare(variants=variants, seeds=seeds, **asked)
 
 
+def run_explore(request: Request) -> dict[str, Any]:
+    """Look at the data of a problem. Raises what the flow raises."""
+    with seen_by_prefect(request.problem, imports_keras=False):
+        from flows.explore import explore
+
+        wanted = ("problem", "sample", "data", "full", "store")
+        return explore(**{name: value for name, value in flow_parameters(request).items() if name in wanted})
+
+
 def run_predict(problem: str, window: str, output: str, store: str) -> Scored:
     """Score a window here. Raises what the flow raises, and what is wrong with the request before anything starts."""
     from store import open_store
@@ -82,17 +91,18 @@ def flow_parameters(request: Request) -> dict[str, Any]:
 
 
 @contextmanager
-def seen_by_prefect(problem: str) -> Iterator[None]:
+def seen_by_prefect(problem: str, *, imports_keras: bool = True) -> Iterator[None]:
     """A Prefect server is up, this process reports to it, and runs that a killed process left are closed.
 
-    While the server starts, Keras is imported, which takes about as long.
+    While the server starts, Keras is imported, which takes about as long, unless it is not needed.
     """
     quiet_libraries()
     from flows.server import begin_server, close_stale_runs, local_run_settings, local_run_tags, use_server
 
     starting = begin_server(on_progress=logger.info)
     use_server(starting.address)
-    import_keras()
+    if imports_keras:
+        import_keras()
     address = starting.wait()
     stop = "; stop it with `modelkeep server stop`" if address.is_local else ""
     logger.info("Prefect   %s%s", address.ui_url, stop)

@@ -92,6 +92,27 @@ def show_comparison(run: Run, comparison: Mapping[str, Any]) -> None:
     _show(create_table_artifact, key=_key(run, "comparison"), table=rows, description=comparison["sentence"])
 
 
+def show_exploration(run: Run, told: Mapping[str, Any]) -> None:
+    """What to look at first in the data, and its columns as a table."""
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    title = f"{told['num_examples']:,} examples, {len(told['columns'])} columns"
+    notes = [f"- {note}" for note in told["notes"]] or ["Nothing striking."]
+    text = "\n".join([f"# {run.problem}: the data", "", title, "", *notes])
+    _show(create_markdown_artifact, key=_key(run, "data-notes"), markdown=text, description=title)
+    rows = [
+        {
+            "column": one["name"],
+            "kind": one["kind"],
+            "missing": one["missing"],
+            "different values": one["distinct"],
+            "relation to the target": round(one["relation"]["value"] or 0, 3) if one["relation"] else "—",
+        }
+        for one in told["columns"]
+    ]
+    _show(create_table_artifact, key=_key(run, "data-columns"), table=rows, description=title)
+
+
 def show_picture(run: Run, name: str, svg: str, text: str) -> None:
     """A picture; as data, so that the UI shows it offline, and on white, since the UI may be dark."""
     from prefect.artifacts import create_image_artifact

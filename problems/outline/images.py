@@ -134,13 +134,14 @@ class LabelledImages:
     files: Sequence[str]
 
     def describe(self, classes: Sequence[str]) -> pd.DataFrame:
-        """A row per picture: its summary (`summarise_images`), file, label by name and part."""
+        """A row per picture: its file, its summary (`summarise_images`), label by name and part."""
         import numpy as np
 
         from validation.summaries import summarise_images
 
         frame = summarise_images(self.images)
-        return frame.assign(file=self.files, label=np.array(classes, object)[self.labels], part=self.parts)
+        frame.insert(0, "file", list(self.files))  # first, for those who look at examples
+        return frame.assign(label=np.array(classes, object)[self.labels], part=self.parts)
 
 
 def read_image_archive(
