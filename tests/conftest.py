@@ -12,6 +12,11 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
+# Fixtures of a module are made before those of a test, so what the surroundings set goes before all of them.
+MIRROR = os.environ.get("MODELKEEP_MIRROR", "")
+for name in [name for name in os.environ if name.startswith("MODELKEEP_") and name != "MODELKEEP_TEST_NETWORK"]:
+    del os.environ[name]
+
 pytest_plugins = ["tests.prefect_server", "tests.training_store", "tests.stores"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -19,11 +24,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_surroundings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A test that wants a mirror or a store says so; those marked `data` keep the mirror."""
-    for name in [name for name in os.environ if name.startswith("MODELKEEP_")]:
-        if name == "MODELKEEP_MIRROR" and request.node.get_closest_marker("data"):
-            continue
-        monkeypatch.delenv(name)
+    """A test that wants a mirror or a store says so; those marked `data` have the mirror."""
+    if request.node.get_closest_marker("data"):
+        monkeypatch.setenv("MODELKEEP_MIRROR", MIRROR)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -44,4 +47,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _has_mirror() -> bool:
-    return Path(os.environ.get("MODELKEEP_MIRROR", ""), "mnist.npz").is_file()
+    return Path(MIRROR, "mnist.npz").is_file()
