@@ -35,16 +35,9 @@ def movie_reviews(file: Path) -> float:
 
     arrays = load(file)
 
-    def encode(sequences: Any) -> Any:
-        dense = np.zeros((len(sequences), 10_000), "float32")
-        for row, sequence in enumerate(sequences):
-            for rank in sequence:
-                dense[row, rank + 3 if rank + 3 < 10_000 else 2] = 1.0
-        return dense
-
     order = np.arange(25_000)
     np.random.RandomState(113).shuffle(order)  # as keras.datasets.imdb does
-    x_train, x_test = encode(arrays["x_train"][order]), encode(arrays["x_test"])
+    x_train, x_test = multi_hot(arrays["x_train"][order]), multi_hot(arrays["x_test"])
     y_train, y_test = arrays["y_train"][order].astype("float32"), arrays["y_test"].astype("float32")
 
     def build() -> Any:
@@ -71,10 +64,7 @@ def newswires(file: Path) -> float:
     order = np.arange(len(arrays["x"]))
     np.random.RandomState(113).shuffle(order)  # as keras.datasets.reuters does
 
-    dense = np.zeros((len(order), 10_000), "float32")
-    for row, sequence in enumerate(arrays["x"][order]):
-        for rank in sequence:
-            dense[row, rank + 3 if rank + 3 < 10_000 else 2] = 1.0
+    dense = multi_hot(arrays["x"][order])
     labels = utils.to_categorical(arrays["y"][order])
     x_train, y_train, x_test, y_test = dense[:8982], labels[:8982], dense[8982:], labels[8982:]
 
@@ -150,6 +140,17 @@ SCRIPTS: dict[str, tuple[Callable[[Path], float], str, list[str]]] = {
     "housing": (housing, "boston_housing.npz", []),
     "digits": (digits, "mnist.npz", ["--full"]),
 }
+
+
+def multi_hot(sequences: Any) -> Any:
+    """float32 (n, 10000), 1 for every word that is in the text; written as the book does it."""
+    import numpy as np
+
+    dense = np.zeros((len(sequences), 10_000), "float32")
+    for row, sequence in enumerate(sequences):
+        for rank in sequence:
+            dense[row, rank + 3 if rank + 3 < 10_000 else 2] = 1.0
+    return dense
 
 
 def load(file: Path) -> dict[str, Any]:

@@ -61,6 +61,9 @@ def _complete_problem(incomplete: str) -> list[str]:
 ProblemArgument = Annotated[
     str, typer.Argument(help="A problem; `modelkeep problems` lists them.", autocompletion=_complete_problem)
 ]
+SampleOption = Annotated[int | None, typer.Option(min=1, help="Use only so many examples.")]
+DataOption = Annotated[str, typer.Option(help="Your own file, path or address, in place of the source.")]
+FullOption = Annotated[bool, typer.Option("--full", help="Refuse a package's partial copy of the data.")]
 StoreOption = Annotated[str, typer.Option("--store", help="Where artifacts are kept: a path or s3://bucket/prefix.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit trail.")]
@@ -128,9 +131,9 @@ def train(
     ] = None,
     variant: Annotated[str, typer.Option(help="A named setting of the problem, such as mlp.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Decides the first weights and the order of examples.")] = 0,
-    sample: Annotated[int | None, typer.Option(min=1, help="Use only so many examples.")] = None,
-    data: Annotated[str, typer.Option(help="Your own file, path or address, in place of the source.")] = "",
-    full: Annotated[bool, typer.Option("--full", help="Refuse a package's partial copy of the data.")] = False,
+    sample: SampleOption = None,
+    data: DataOption = "",
+    full: FullOption = False,
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -274,9 +277,9 @@ def compare(
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyperparameter of all variants.")
     ] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="Use only so many examples.")] = None,
-    data: Annotated[str, typer.Option(help="Your own file, path or address, in place of the source.")] = "",
-    full: Annotated[bool, typer.Option("--full", help="Refuse a package's partial copy of the data.")] = False,
+    sample: SampleOption = None,
+    data: DataOption = "",
+    full: FullOption = False,
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -328,9 +331,9 @@ def _variant_row(name: str, variant: dict[str, Any]) -> dict[str, Any]:
 @app.command()
 def explore(
     problem: ProblemArgument,
-    sample: Annotated[int | None, typer.Option(min=1, help="Use only so many examples.")] = None,
-    data: Annotated[str, typer.Option(help="Your own file, path or address, in place of the source.")] = "",
-    full: Annotated[bool, typer.Option("--full", help="Refuse a package's partial copy of the data.")] = False,
+    sample: SampleOption = None,
+    data: DataOption = "",
+    full: FullOption = False,
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -363,16 +366,24 @@ def explore(
 @app.command()
 def predict(
     problem: ProblemArgument,
-    window: Annotated[str, typer.Option("--input", "-i", help="A folder of pictures, or one picture.")],
+    window: Annotated[
+        str,
+        typer.Option(
+            "--input", "-i", help="A .csv, .parquet, .jsonl or .npz (path, https:// or s3://), or a folder of pictures."
+        ),
+    ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="A folder, or a .parquet file that the others are put beside.")
     ] = "predictions",
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the champion about new data: so far about pictures. Answers go to Parquet and to a contact sheet.
+    """Ask the champion about new data. Answers go to Parquet, and those about pictures to a contact sheet too.
 
-    What cannot be read is set aside and listed with the reason.
+    What cannot be scored is set aside and listed with the reason. A table may be larger than memory; if the command is
+    interrupted, the same command goes on where it stopped.
+
+    Example:  modelkeep predict churn --input customers.csv --output churn-may.parquet
 
     Example:  modelkeep predict photos --input holiday --output holiday-labels
     """
@@ -386,7 +397,8 @@ def predict(
     scored = run_predict(problem, _absolute(window), _absolute(output), _store_uri(store))
     lines = [scored.sentence, f"  answers   {scored.scores}"]
     lines += [f"  set aside {scored.rejected}"] if scored.num_set_aside else []
-    _print(asdict(scored), as_json, "\n".join([*lines, f"  sheet     {scored.page}"]))
+    lines += [f"  sheet     {scored.page}"] if scored.page else [f"  kept in   {scored.window}"]
+    _print(asdict(scored), as_json, "\n".join(lines))
 
 
 @app.command()
@@ -523,36 +535,80 @@ def rollback(problem: ProblemArgument, reason: ReasonOption = "rolled back by ha
 
 @app.command()
 def report(
-    name: Annotated[str, typer.Argument(help="A problem (its champion's run, or its last) or a run.")],
+    name: Annotated[str, typer.Argument(help="A problem (its champion's run, or its last) or a run.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="One page over all problems of the store.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Copy the report to this file.")] = None,
     browse: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     store: StoreOption = "",
 ) -> None:
-    """Say where the report of a run is, copy it, or open it.
+    """Say where the report of a run is, copy it, or open it; or write one page over all problems.
 
     Examples:
 
       modelkeep report housing --open
 
       modelkeep report housing-20260101T120000-1a2b3c --output report.html
+
+      modelkeep report --all --output models.html
     """
     import shutil
     import webbrowser
 
-    from problems.outline.catalogue import problem_names
     from store import open_store
     from store.artifacts import ArtifactRef
-    from tasks.runs import latest_run, read_manifest
 
+    if every == bool(name):
+        raise ModelkeepError(
+            "It is not clear of what a report is wanted.",
+            expected="the name of a problem or a run, or --all",
+            next_step="`modelkeep report housing`, or `modelkeep report --all`",
+        )
     kept = open_store(_store_uri(store))
-    manifest = read_manifest(kept, latest_run(kept, name) if name in problem_names() else name)
-    path = kept.local_path(ArtifactRef.from_dict(manifest["artifacts"]["report.html"]))
-    if output:
-        shutil.copyfile(path, output)
-        path = output
+    if every:
+        from tasks.index_page import render_index
+
+        path = output or Path("models.html")
+        path.write_text(render_index(kept), encoding="utf-8")
+    else:
+        path = kept.local_path(ArtifactRef.from_dict(_manifest(kept, name)["artifacts"]["report.html"]))
+        if output:
+            shutil.copyfile(path, output)
+            path = output
     print(path)
     if browse:
         webbrowser.open(path.absolute().as_uri())
+
+
+@app.command()
+def card(
+    name: Annotated[str, typer.Argument(help="A problem (its champion's run, or its last) or a run.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    store: StoreOption = "",
+) -> None:
+    """Print the model card of a run, in Markdown.
+
+    Example:  modelkeep card housing --output MODEL_CARD.md
+    """
+    from problems.outline.catalogue import read_card
+    from store import open_store
+    from store.artifacts import ArtifactRef
+    from tasks.model_card import write_model_card
+
+    kept = open_store(_store_uri(store))
+    manifest = _manifest(kept, name)
+    judged = json.loads(kept.read_bytes(ArtifactRef.from_dict(manifest["artifacts"]["evaluate/evaluation.json"])))
+    text = write_model_card(read_card(manifest["problem"]), manifest, judged)
+    if output:
+        output.write_text(text, encoding="utf-8")
+    print(output or text)
+
+
+def _manifest(store: Any, name: str) -> dict[str, Any]:
+    """Of the run of that name, or of the problem's champion or last run. Raises UnknownRun."""
+    from problems.outline.catalogue import problem_names
+    from tasks.runs import latest_run, read_manifest
+
+    return read_manifest(store, latest_run(store, name) if name in problem_names() else name)
 
 
 @app.command()

@@ -66,10 +66,10 @@ def run_predict(problem: str, window: str, output: str, store: str) -> Scored:
     """Score a window here. Raises what the flow raises, and what is wrong with the request before anything starts."""
     from store import open_store
     from tasks.champion import find_champion
-    from tasks.windows import choose_outputs, open_window
+    from tasks.windows import check_request
 
     find_champion(open_store(store), problem)
-    choose_outputs(output, open_window(load_problem(problem), window))
+    check_request(load_problem(problem), window, output)
     with seen_by_prefect(problem):
         from flows.predict import predict
 

@@ -1,6 +1,6 @@
-"""The flow `predict`: what the champion says of a window, here a folder of pictures.
+"""The flow `predict`: what the champion says of a window, a table or a folder of pictures.
 
-python -m flows.predict photos --input FOLDER            the same as `modelkeep predict photos --input FOLDER`
+python -m flows.predict churn --input FILE            the same as `modelkeep predict churn --input FILE`
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ def _run_name() -> str:
 @flow(name="predict", flow_run_name=_run_name, log_prints=False)
 def predict(
     problem: Annotated[ProblemName, Field(description="Whose champion is asked")],
-    window: Annotated[str, Field(description="A folder of pictures, or one picture")],
+    window: Annotated[str, Field(description="A table (path or address), a folder of pictures, or one picture")],
     output: Annotated[str, Field(description="A folder for what is made, or a .parquet file with the rest beside it")],
     store: Annotated[str, Field(description="Where the champion is kept; empty for MODELKEEP_STORE")] = "",
 ) -> Scored:
-    """Score a window with the champion, as Parquet and as contact sheets; what cannot be read is set aside and listed.
+    """Score a window with the champion, as Parquet, and pictures as contact sheets too; what cannot be scored is set
+    aside and listed.
 
-    Raises NoChampion, WindowInvalid, OutputInvalid, ArtifactCorrupt.
+    Raises NoChampion, WindowInvalid, OutputInvalid, OutputBusy, SourceUnavailable, BadInput, ArtifactCorrupt.
     """
     return score(str(problem), window, output, store or load_settings().store)
 

@@ -20,7 +20,9 @@ from problems.outline import (
     Examples,
     Files,
     Hyperparameters,
+    Inputs,
     Problem,
+    Rows,
     Source,
     Stratified,
     search,
@@ -63,6 +65,8 @@ LEVELS: dict[str, tuple[str, ...]] = {
 }
 NUM_LEVELS = sum(map(len, LEVELS.values()))
 AMOUNTS = ("tenure", "MonthlyCharges", "TotalCharges")
+COLUMNS = {**dict.fromkeys(LEVELS, "str"), **dict.fromkeys(AMOUNTS, "float64")}
+BLANKS = ("", " ")
 
 
 class ChurnHyperparameters(Hyperparameters):
@@ -85,10 +89,18 @@ def read(files: Files) -> Examples:
 
     from problems.outline.raw import read_csv
 
-    columns = {"customerID": "str", **dict.fromkeys(LEVELS, "str"), **dict.fromkeys(AMOUNTS, "float64"), "Churn": "str"}
-    table = _with_checks(read_csv(files[FILE], columns, missing_values=("", " ")))
+    columns = {"customerID": "str", **COLUMNS, "Churn": "str"}
+    table = read_csv(files[FILE], columns, missing_values=BLANKS)
+    return inputs(table).with_target((table["Churn"] == "Yes").to_numpy(np.uint8))
+
+
+def inputs(table: pd.DataFrame) -> Inputs:
+    """`levels` int32 (n, 16), `amounts` float32 (n, 3)."""
+    import numpy as np
+
+    table = _with_checks(table)
     features = {"levels": number_levels(table), "amounts": table[list(AMOUNTS)].to_numpy(np.float32)}
-    return Examples(features, (table["Churn"] == "Yes").to_numpy(np.uint8), table)
+    return Inputs(features, table)
 
 
 def _with_checks(table: pd.DataFrame) -> pd.DataFrame:
@@ -184,12 +196,14 @@ problem = Problem(
         ),
     ),
     read=read,
+    rows=Rows(columns=COLUMNS, inputs=inputs, ids=("customerID",), missing_values=BLANKS),
     expectations=expectations,
     split=Stratified(test=0.2, validation=0.1),
     build=build,
     hyperparameters=ChurnHyperparameters,
     slices=("gender", "SeniorCitizen"),
     acceptance=(Above("roc_auc", 0.82), BeatsBaseline()),
+    columns={"levels": tuple(LEVELS), "amounts": AMOUNTS},
     variants={
         "mlp": {"network": "mlp"},
         # All training rows in one step: the loss is convex, and its only minimum is approached without noise.

@@ -11,6 +11,8 @@ Caution   the digits of employees and pupils of the 1990s in the United States; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from problems.outline import (
@@ -19,11 +21,14 @@ from problems.outline import (
     Examples,
     Files,
     Hyperparameters,
+    Inputs,
+    Invariant,
     Multiclass,
     Official,
     PackageCopy,
     Problem,
     Source,
+    Stack,
     search,
 )
 
@@ -45,11 +50,15 @@ def read(files: Files) -> Examples:
     """Pictures as uint8 (n, 28, 28, 1), labels as uint8 (n,), and a summary of each picture in the frame."""
     import numpy as np
 
+    images, labels, is_test = _read_arrays(files)
+    return inputs(images).with_target(labels, label=labels.astype(str), part=np.where(is_test, "test", "train"))
+
+
+def inputs(images: np.ndarray) -> Inputs:
+    """`image`, uint8 (n, 28, 28, 1), of pictures without the last axis."""
     from validation.summaries import summarise_images
 
-    images, labels, is_test = _read_arrays(files)
-    frame = summarise_images(images).assign(label=labels.astype(str), part=np.where(is_test, "test", "train"))
-    return Examples({"image": images[..., None]}, labels, frame)
+    return Inputs({"image": images[..., None]}, summarise_images(images))
 
 
 def _read_arrays(files: Files) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,6 +114,13 @@ def build(hyperparameters: DigitsHyperparameters, train: Examples) -> keras.Mode
     return keras.Model({"image": image}, layers.Dense(10, activation="softmax")(hidden))
 
 
+def _shifted(features: Mapping[str, np.ndarray], across: int = 0, down: int = 0) -> dict[str, np.ndarray]:
+    """Around nearly every digit the ground is empty: what comes in again on the other side is black."""
+    import numpy as np
+
+    return {"image": np.roll(features["image"], (down, across), axis=(1, 2))}
+
+
 problem = Problem(
     name="digits",
     objective=Multiclass(classes=tuple("0123456789")),
@@ -124,10 +140,17 @@ problem = Problem(
         ),
     ),
     read=read,
+    rows=Stack(name="image", dtype="uint8", shape=(28, 28), inputs=inputs),
     expectations=expectations,
     split=Official(validation=0.1),
     build=build,
     hyperparameters=DigitsHyperparameters,
     acceptance=(Above("accuracy", 0.95), BeatsBaseline()),
+    # Measured: 0.9 and 1.6 % of the answers change with the convnet on all digits, 2.8 and 4.1 % with the mlp, and
+    # 3.1 and 3.8 % with the convnet on the package's 5,000 (seed 0).
+    behaviours=(
+        Invariant("a pixel to the right", partial(_shifted, across=1), at_most=0.08),
+        Invariant("a pixel down", partial(_shifted, down=1), at_most=0.08),
+    ),
     variants={"convnet": {"network": "convnet"}, "mlp": {"network": "mlp"}},
 )

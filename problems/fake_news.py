@@ -21,7 +21,9 @@ from problems.outline import (
     Examples,
     Files,
     Hyperparameters,
+    Inputs,
     Problem,
+    Rows,
     Source,
     search,
 )
@@ -64,14 +66,22 @@ def read(files: Files) -> Examples:
     import numpy as np
 
     table = _read_table(files)
-    texts = [split_words(text) for text in table["statement"].fillna("")]
-    frame = table.assign(
-        num_words=[len(words) for words in texts],
+    return inputs(table).with_target(
+        table["verdict"].isin(RATHER_FALSE).to_numpy(np.uint8),
         party=table["party"].where(table["party"].isin(LARGEST_PARTIES), "other"),
-        group=group_copies(texts),
+        group=group_copies(_split(table)),
     )
-    target = table["verdict"].isin(RATHER_FALSE).to_numpy(np.uint8)
-    return Examples({"words": number_words(texts, NUM_WORDS)}, target, frame)
+
+
+def inputs(table: pd.DataFrame) -> Inputs:
+    """`words`, ragged int32 (n, 64)."""
+    texts = _split(table)
+    frame = table.assign(num_words=[len(words) for words in texts])
+    return Inputs({"words": number_words(texts, NUM_WORDS)}, frame)
+
+
+def _split(table: pd.DataFrame) -> list[list[str]]:
+    return [split_words(text) for text in table["statement"].fillna("")]
 
 
 def _read_table(files: Files) -> pd.DataFrame:
@@ -162,6 +172,7 @@ problem = Problem(
         _source(PARTS[2], "ee41e2c741e0019216952625145af8c4aa8c8d3057ec68284b134267bb845e6f", 301_118),
     ),
     read=read,
+    rows=Rows(columns={"statement": "str"}, inputs=inputs),
     expectations=expectations,
     split=ByGroup("group", test=0.2, validation=0.1),
     build=build,

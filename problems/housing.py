@@ -9,24 +9,29 @@ Caution   the column B encodes race; it is never a feature here, and is kept as 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from problems.outline import (
     BeatsBaseline,
     Below,
+    Direction,
     Examples,
     Files,
     Hyperparameters,
+    Inputs,
     KFold,
     PackageCopy,
     Problem,
     Regression,
+    Rows,
     Source,
     search,
 )
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     import pandas as pd
     from great_expectations.expectations import Expectation
 
@@ -46,14 +51,23 @@ def read(files: Files) -> Examples:
     import numpy as np
 
     table = _read_table(files)
-    frame = table.assign(
+    return inputs(table).with_target(
+        table[TARGET].to_numpy(np.float32),
         river=table["CHAS"] == 1,
         lower_status_half=table["LSTAT"] >= table["LSTAT"].median(),
         # B = 1000 (Bk - 0.63)²: small for tracts where the share of black residents is large.
         low_b_quarter=table["B"] <= table["B"].quantile(0.25),
     )
-    features = table[list(FEATURES)].to_numpy(np.float32)
-    return Examples({"attributes": features}, table[TARGET].to_numpy(np.float32), frame)
+
+
+def inputs(table: pd.DataFrame) -> Inputs:
+    """`attributes`, float32 (n, 12)."""
+    import numpy as np
+
+    return Inputs({"attributes": table[list(FEATURES)].to_numpy(np.float32)}, table)
+
+
+ROWS = Rows(columns=dict.fromkeys(FEATURES, "float64"), inputs=inputs)
 
 
 def _read_table(files: Files) -> pd.DataFrame:
@@ -107,6 +121,12 @@ def build(hyperparameters: HousingHyperparameters, train: Examples) -> keras.Mod
     return keras.Model({"attributes": inputs}, keras.layers.Dense(1)(hidden))
 
 
+def _with_half_a_room_more(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    attributes = features["attributes"].copy()
+    attributes[:, FEATURES.index("RM")] += 0.5
+    return {"attributes": attributes}
+
+
 problem = Problem(
     name="housing",
     objective=Regression(unit="k$"),
@@ -125,10 +145,14 @@ problem = Problem(
         ),
     ),
     read=read,
+    rows=ROWS,
     expectations=expectations,
     split=KFold(4, test=0.2),
     build=build,
     hyperparameters=HousingHyperparameters,
     slices=("river", "lower_status_half", "low_b_quarter"),
     acceptance=(Below("mae", 3.5), BeatsBaseline()),
+    # Measured: 88 to 91 % of the prices do not fall (seeds 0-2).
+    behaviours=(Direction("half a room more", _with_half_a_room_more, sign=1, at_least=0.8),),
+    columns={"attributes": FEATURES},
 )

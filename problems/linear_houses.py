@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from problems.housing import FEATURES, expectations, read
+from problems.housing import FEATURES, ROWS, expectations, read
 from problems.housing import problem as housing
 from problems.outline import BeatsBaseline, Below, Examples, Hyperparameters, KFold, Problem, Regression, search
 
@@ -50,10 +50,13 @@ problem = Problem(
     objective=Regression(unit="k$"),
     sources=housing.sources,
     read=read,
+    rows=ROWS,
     expectations=expectations,
     split=KFold(4, test=0.2),
     build=build,
     hyperparameters=LinearHousesHyperparameters,
     slices=housing.slices,
     acceptance=(Below("mae", 4.2), BeatsBaseline()),
+    behaviours=housing.behaviours,
+    columns=housing.columns,
 )

@@ -13,12 +13,14 @@ Caution   the reviews are outspoken ones (at most 4 or at least 7 of 10 stars), 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from problems.outline import (
     Above,
     BeatsBaseline,
     Binary,
+    Direction,
     Examples,
     Files,
     Hyperparameters,
@@ -28,7 +30,7 @@ from problems.outline import (
     search,
 )
 from problems.outline.ragged import Ragged, flatten
-from problems.outline.words import describe_texts, encode_ranks, encode_text, read_ranks_csv, read_word_index
+from problems.outline.words import SHIFT, describe_texts, encode_ranks, encode_text, read_ranks_csv, read_word_index
 
 if TYPE_CHECKING:
     import keras
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 NUM_WORDS = 10_000
 NUM_LAST_WORDS = 250
 CLASSES = ("negative", "positive")
+AWFUL, WONDERFUL = 370, 386  # ranks in imdb_word_index.json
 PUBLISHER = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 
 
@@ -163,6 +166,19 @@ def build(hyperparameters: MovieReviewsHyperparameters, train: Examples) -> kera
     return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(layers.Dropout(0.5)(hidden)))
 
 
+def _with_word(features: Mapping[str, np.ndarray], rank: int) -> dict[str, np.ndarray]:
+    """The word occurs, and stands in place of the last one."""
+    import numpy as np
+
+    changed = {name: array.copy() for name, array in features.items()}
+    if "words" in changed:
+        changed["words"][:, rank + SHIFT] = 1
+    if "sequence" in changed:
+        last = np.maximum(np.count_nonzero(changed["sequence"], axis=1) - 1, 0)
+        changed["sequence"][np.arange(len(last)), last] = rank + SHIFT
+    return changed
+
+
 problem = Problem(
     name="movie_reviews",
     objective=Binary(positive="positive", negative="negative", main_metric="accuracy"),
@@ -190,6 +206,11 @@ problem = Problem(
     hyperparameters=MovieReviewsHyperparameters,
     slices=("length", "repeated"),
     acceptance=(Above("accuracy", 0.875), BeatsBaseline()),
+    # Measured: all with the mlp, 99.7 and 97.1 % with the convnet (seed 0).
+    behaviours=(
+        Direction("the word “awful” in it", partial(_with_word, rank=AWFUL), sign=-1, at_least=0.9),
+        Direction("the word “wonderful” in it", partial(_with_word, rank=WONDERFUL), sign=1, at_least=0.9),
+    ),
     variants={
         "mlp": {},
         "small": {"units": 4},

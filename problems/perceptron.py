@@ -24,8 +24,10 @@ from problems.outline import (
     Examples,
     Files,
     Hyperparameters,
+    Inputs,
     PackageCopy,
     Problem,
+    Rows,
     Source,
     Stratified,
     search,
@@ -68,9 +70,15 @@ def read(files: Files) -> Examples:
 
     table = _read_table(files)
     thirds = pd.qcut(table["radius_mean"].rank(method="first"), 3, labels=["small", "middle", "large"])
-    features = table[list(FEATURES)].to_numpy(np.float32)
     target = (table["diagnosis"] == "malignant").to_numpy(np.uint8)
-    return Examples({"measurements": features}, target, table.assign(radius_third=thirds.astype(str)))
+    return inputs(table).with_target(target, radius_third=thirds.astype(str))
+
+
+def inputs(table: pd.DataFrame) -> Inputs:
+    """`measurements`, float32 (n, 30)."""
+    import numpy as np
+
+    return Inputs({"measurements": table[list(FEATURES)].to_numpy(np.float32)}, table)
 
 
 def _read_table(files: Files) -> pd.DataFrame:
@@ -248,11 +256,13 @@ problem = Problem(
         ),
     ),
     read=read,
+    rows=Rows(columns=dict.fromkeys(FEATURES, "float64"), inputs=inputs),
     expectations=expectations,
     split=Stratified(test=0.3, validation=0.1),
     build=build,
     hyperparameters=PerceptronHyperparameters,
     slices=("radius_third",),
     acceptance=(Above("accuracy", 0.93), BeatsBaseline()),
+    columns={"measurements": FEATURES},
     variants={"mlp": {}, "perceptron": {"hidden_layers": 0}},
 )

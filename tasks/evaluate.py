@@ -26,9 +26,12 @@ from tasks.evaluation import evaluate as measure
 from tasks.examples import load_examples, with_named_classes
 from tasks.fit import load_model, outputs_of, predict_with
 from tasks.prepare import load_rows
+from tasks.probing import measure_importance, probe_behaviours
 from tasks.resampling import num_resamples
 from tasks.runs import is_whole_version
 from tasks.steps import Products, Run, digests, do_once
+from tasks.suspects import find_overlap
+from tasks.trust import kept_temperature
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +47,7 @@ logger = logging.getLogger("modelkeep")
 def evaluate(
     run: Run, examples: StepRecord, prepared: StepRecord, folds: Sequence[StepRecord], fitted: StepRecord
 ) -> StepRecord:
-    """Metrics with intervals, slices, worst examples; whether the model is accepted, and whether it may be champion."""
+    """How good the model is and how far it can be believed; whether it is accepted, and whether it may be champion."""
     problem = load_problem(run.problem)
     champion = Registry(run.open_store()).champion(run.problem)
     return do_once(
@@ -94,18 +97,45 @@ def _judge(
         baseline=tested.baseline,
         frame=tested.frame,
         champion=compared.predictions,
-        folds=[_part(store, record, "held_out") for record in folds] or None,
+        folds=tested.held_out if folds else None,
+        validation=None if folds else tested.held_out[0],
         rows=rows.test,
         seed=run.seed,
         resamples=num_resamples(len(rows.test)),
     )
+    evaluation |= _probe(problem, store, examples, rows, tested, fitted, run.seed)
     judged = _decide(problem, evaluation, compared)
     page = json.dumps({**judged, "evaluation": evaluation}, indent=1, ensure_ascii=False, allow_nan=False)
     metrics = {name: metric["value"] for name, metric in evaluation["metrics"].items()}
     return Products(
         {"evaluation": lease.put_bytes("evaluation.json", page.encode(), kind="json")},
-        {**judged, "metrics": metrics, "champion": champion.number if champion else None},
+        {
+            **judged,
+            "metrics": metrics,
+            "champion": champion.number if champion else None,
+            "temperature": kept_temperature(evaluation),
+            "interval": evaluation["intervals"]
+            and {name: evaluation["intervals"][name] for name in ("level", "reach", "is_relative")},
+        },
     )
+
+
+def _probe(
+    problem: Problem,
+    store: Store,
+    examples: Examples,
+    rows: SplitRows,
+    tested: Tested,
+    fitted: StepRecord,
+    seed: int,
+) -> dict[str, Any]:
+    """What of an evaluation needs the examples or the model, which is loaded only where it is asked."""
+    found: dict[str, Any] = {"overlap": find_overlap(tested.objective, examples, rows, tested.predictions)}
+    if problem.behaviours or problem.columns:
+        model = load_model(store.local_path(fitted.products["model"]))
+        found["behaviours"] = probe_behaviours(problem, model, examples, rows.test)
+        found["importance"] = measure_importance(problem, model, examples, rows.test, seed)
+    return found
 
 
 def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion) -> dict[str, Any]:
@@ -205,13 +235,15 @@ def _comparable(champion: Version, theirs: pd.DataFrame, ours: pd.DataFrame) -> 
 
 @dataclass(frozen=True)
 class Tested:
-    """The test rows (n): their truth, what the model and common sense predict, and the objective that judges it."""
+    """The test rows (n): their truth, what the model and common sense predict, and the objective that judges it; and
+    targets and predictions of the rows that were held out of training, of each fold or of the validation part."""
 
     objective: Objective
     target: np.ndarray
     frame: pd.DataFrame
     predictions: pd.DataFrame
     baseline: pd.DataFrame
+    held_out: Sequence[tuple[np.ndarray, pd.DataFrame]]
 
 
 def load_tested(
@@ -228,7 +260,7 @@ def load_tested(
     held_out = [_part(store, fold, "held_out") for fold in folds] or [_part(store, fitted, "validation")]
     train, frame = examples.take(rows.train), examples.take(rows.test).frame
     objective = with_named_classes(problem, examples).objective.calibrated(train.target, train.frame, held_out)
-    return Tested(objective, target, frame, predictions, objective.baseline(train.target, frame))
+    return Tested(objective, target, frame, predictions, objective.baseline(train.target, frame), held_out)
 
 
 def _part(store: Store, record: StepRecord, part: str) -> tuple[np.ndarray, pd.DataFrame]:

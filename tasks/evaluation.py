@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from modelkeep.errors import ModelkeepError
 from problems.outline.acceptance import Verdict
 from problems.outline.objectives import PredictionsInvalid
-from tasks.resampling import LEVEL, Key, Statistic, bootstrap, describe_method, holm, middle, p_value
+from tasks.resampling import LEVEL, Key, Statistic, describe_method, holm, middle, p_value
+from tasks.suspects import suspect_labels
+from tasks.trust import HeldOut, Resampling, judge_intervals, judge_probabilities
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,14 +52,16 @@ def evaluate(
     frame: pd.DataFrame,
     champion: pd.DataFrame | None = None,
     folds: Sequence[tuple[np.ndarray, pd.DataFrame]] | None = None,
+    validation: tuple[np.ndarray, pd.DataFrame] | None = None,
     rows: np.ndarray | None = None,
     seed: int = 0,
     resamples: int = 2000,
 ) -> dict[str, Any]:
     """Measure predictions of n test rows, next to the baseline's and the champion's of the same rows.
 
-    `target` (n,), the others one row each; `folds` are (held-out target, predictions) of cross-validation; `rows`
-    are the numbers (n,) that the examples have in the data, default 0 … n-1. The result can be written as JSON:
+    `target` (n,), the others one row each; `folds` are (held-out target, predictions) of cross-validation, and
+    `validation` of the validation rows where there are no folds; `rows` are the numbers (n,) that the examples have in
+    the data, default 0 … n-1. The result can be written as JSON:
 
         problem, objective, main_metric, num_test_rows
         baseline_name      what the baseline goes by, in words
@@ -66,16 +70,19 @@ def evaluate(
                             interval}}
         against_baseline   {metric, gain, interval, text}; a gain above 0 is better, in units of the main metric
         against_champion   the same with {margin, identical, harmed_slices: [{column, value, gain}]}, or null
-        slices             {column: {value: {n, share, small, metric, value, interval, gap, gap_interval,
+        slices             {column: {value: {n, share, small, metric, value, interval, gap, gap_interval, gap_p,
                             gap_significant, against_champion: {gain, interval, harmed} | null}}}
         cross_validation   {metric, values, mean, sd} or null
         worst              [{row, target, prediction, error, frame: {column: value}}], the worst first
         error              what the `error` of the worst examples measures, in words
+        calibration, intervals   as tasks.trust describes them, or null
+        label_errors       as tasks.suspects does, each example with `row` and `frame` as among the worst, or null
+        overlap, behaviours, importance   null, empty and null: tasks.evaluate, which has the model, puts them in
 
     Beside a number `x` stands `x_text`, as a reader wants it. An interval is two numbers, or null where the metric
     is undefined in most resamples. `gap` is by how much the slice is better than the other rows; gaps and harms are
-    significant after Holm's correction (1979) over all slices; slices of fewer than 30 rows are `small` and never
-    called harmed.
+    significant after Holm's correction (1979) over all slices, which is in `gap_p`; slices of fewer than 30 rows are
+    `small` and never called harmed.
 
     Raises PredictionsInvalid for predictions that do not fit the rows or are not finite, ModelkeepError for a slice
     that is not in the frame or a main metric that these rows leave undefined.
@@ -90,6 +97,9 @@ def evaluate(
     for name, contender in contenders.items():
         _require_usable(contender, len(target), f"predictions of the {name}", columns=predictions.columns.tolist())
     slices, blocks = _slice_rows(frame, problem.slices), objective.blocks(frame)
+    rows = np.arange(len(target)) if rows is None else rows
+    held_out = _held_out(folds, validation)
+    resampling = Resampling(resamples, seed, blocks)
 
     everything = _whole_statistics(objective.metrics(), target, contenders)
     with_interval = (
@@ -99,7 +109,7 @@ def evaluate(
     )
     measured = _Measured(
         values={key: float(statistic(None)[0]) for key, statistic in (everything | with_interval).items()},
-        resampled=bootstrap(with_interval, len(target), resamples, seed, blocks),
+        resampled=resampling.of(with_interval, len(target)),
     )
     _require_defined(measured, main, contenders, len(target))
     by_slice = _describe_slices(objective, main, measured, slices, len(target))
@@ -118,9 +128,23 @@ def evaluate(
         | {"identical": np.array_equal(_numbers(predictions), _numbers(champion))},
         "slices": by_slice,
         "cross_validation": _cross_validation(objective, main, folds),
-        "worst": _worst(objective, target, predictions, frame, np.arange(len(target)) if rows is None else rows),
+        "worst": _worst(objective, target, predictions, frame, rows),
         "error": objective.error_name,
+        "calibration": judge_probabilities(objective, target, predictions, held_out, resampling),
+        "intervals": judge_intervals(objective, target, predictions, held_out, resampling),
+        "label_errors": _suspect(objective, target, predictions, frame, rows),
+        "overlap": None,
+        "behaviours": [],
+        "importance": None,
     }
+
+
+def _held_out(
+    folds: Sequence[tuple[np.ndarray, pd.DataFrame]] | None, validation: tuple[np.ndarray, pd.DataFrame] | None
+) -> HeldOut:
+    if folds:
+        return HeldOut(folds, f"rows held out in {len(folds)} folds")
+    return HeldOut([validation] if validation else [], "validation rows")
 
 
 def judge_challenger(evaluation: Mapping[str, Any]) -> Decision:
@@ -155,11 +179,16 @@ def judge_challenger(evaluation: Mapping[str, Any]) -> Decision:
 
 
 def judge_acceptance(problem: Problem, evaluation: Mapping[str, Any]) -> list[tuple[str, Verdict]]:
-    """Each criterion as it is written in the problem's file, with its verdict.
+    """Each criterion as it is written in the problem's file, with its verdict; then the behaviours with theirs.
 
     Raises ModelkeepError for a criterion on a metric that the objective does not have.
     """
-    return [(_written(criterion), _judge(problem, criterion, evaluation)) for criterion in problem.acceptance]
+    criteria = [(_written(criterion), _judge(problem, criterion, evaluation)) for criterion in problem.acceptance]
+    behaviours = [
+        (f"{found['kind'].capitalize()}({found['name']!r})", Verdict(found["passed"], found["reason"]))
+        for found in evaluation["behaviours"]
+    ]
+    return criteria + behaviours
 
 
 def _judge(problem: Problem, criterion: Criterion, evaluation: Mapping[str, Any]) -> Verdict:
@@ -305,13 +334,41 @@ def _slice_labels(column: pd.Series) -> pd.Series:
 
     if column.nunique() > MOST_SLICE_VALUES:
         if pd.api.types.is_numeric_dtype(column):
-            column = pd.qcut(column, 4, duplicates="drop").map(lambda part: f"{part.left:g} to {part.right:g}")
+            column = _quarters(column)
         else:
             frequent = column.value_counts().index[: MOST_SLICE_VALUES - 1]
             column = column.astype(object).where(column.isin(frequent) | column.isna(), "other")
     labels = column.astype("category").cat.remove_unused_categories()
     labels = labels.cat.rename_categories([_label(value) for value in labels.cat.categories])
     return labels.cat.add_categories("missing").fillna("missing") if labels.isna().any() else labels
+
+
+def _quarters(column: pd.Series) -> pd.Series:
+    """The quarter of the rows that each number is in, told by its lowest and highest value."""
+    import pandas as pd
+
+    quarters = pd.qcut(column, 4, labels=False, duplicates="drop")
+    ends = column.groupby(quarters).agg(["min", "max"])
+    digits = _digits_that_differ([*ends["min"], *ends["max"]])
+    labels = {
+        number: f"{_rounded(low, digits)} to {_rounded(high, digits)}" if low < high else _rounded(low, digits)
+        for number, low, high in ends.itertuples()
+    }
+    return quarters.map(labels).astype(pd.CategoricalDtype(list(dict.fromkeys(labels.values())), ordered=True))
+
+
+def _digits_that_differ(values: Sequence[float]) -> int:
+    """The fewest significant digits, from 3 to 15, that tell all of these numbers apart."""
+    different = len(set(values))
+    return next(
+        (digits for digits in range(3, 15) if len({_rounded(value, digits) for value in values}) == different), 15
+    )
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Whole numbers whole up to a million: 1,409 is no 1.41e+03."""
+    whole = abs(value) < 1e6 and float(value).is_integer()
+    return f"{value:.0f}" if whole else f"{value:.{digits}g}"
 
 
 def _label(value: Any) -> str:
@@ -341,6 +398,8 @@ def _describe_slices(
             "interval_text": objective.describe_range(interval, main),
             "gap": gap and _plain(gap.value),
             "gap_interval": gap and gap.interval,
+            "gap_p": gap and gap.chance,
+            "gap_p_text": gap and ("p < 0.001" if gap.chance < 0.001 else f"p = {gap.chance:.3f}"),
             "gap_significant": bool(gap and gap.significant and not small),
             "against_champion": harm
             and {
@@ -354,11 +413,15 @@ def _describe_slices(
 
 @dataclass(frozen=True)
 class _Gain:
-    """A difference in the good direction, and whether it differs from 0 after Holm's correction."""
+    """A difference in the good direction, and its p-value after Holm's correction."""
 
     value: float
     interval: list[float] | None
-    significant: bool
+    chance: float
+
+    @property
+    def significant(self) -> bool:
+        return self.chance < 1 - LEVEL
 
 
 def _adjusted_gains(
@@ -369,7 +432,7 @@ def _adjusted_gains(
     gains = {key: measured.gain(main, *pair) for key, pair in measurable.items()}
     adjusted = holm([p_value(value, samples) for value, samples in gains.values()])
     return {
-        key: _Gain(value, middle(samples), chance < 1 - LEVEL)
+        key: _Gain(value, middle(samples), chance)
         for (key, (value, samples)), chance in zip(gains.items(), adjusted, strict=True)
     }
 
@@ -409,10 +472,26 @@ def _worst(
             "target": _plain(truth),
             "prediction": _plain(guess),
             "error": float(errors[place]),
-            "frame": {str(column): _plain(value) for column, value in frame.iloc[place].items()},
+            "frame": _frame_row(frame, place),
         }
         for place, truth, guess in zip(worst, truths, guesses, strict=True)
     ]
+
+
+def _suspect(
+    objective: Objective, target: np.ndarray, predictions: pd.DataFrame, frame: pd.DataFrame, rows: np.ndarray
+) -> dict[str, Any] | None:
+    found = suspect_labels(objective, target, predictions)
+    if found is None:
+        return None
+    examples = [
+        {"row": int(rows[one["place"]]), **one, "frame": _frame_row(frame, one["place"])} for one in found["examples"]
+    ]
+    return found | {"examples": examples}
+
+
+def _frame_row(frame: pd.DataFrame, place: int) -> dict[str, Any]:
+    return {str(column): _plain(value) for column, value in frame.iloc[place].items()}
 
 
 def _plain(value: Any) -> Any:

@@ -211,6 +211,25 @@ def _own_file(source: Source, store: Store, data: str) -> RawFile:
     return RawFile(source.name, ref, origin, f"the user's own file in place of {source.name}", "", own=True)
 
 
+def fetch_window(place: str, folder: Path) -> Path:
+    """A file that is to be scored: a local one where it lies, the copy in `folder` of one at an address.
+
+    Raises SourceUnavailable.
+    """
+    if "://" not in place:
+        return Path(place).expanduser()
+    path = folder / _storable(Path(urlsplit(without_secrets(place)).path).name)
+    try:
+        _copy_from(place, path)
+    except _NotThere as reason:
+        raise SourceUnavailable(
+            f"What is to be scored cannot be read: {reason}",
+            where=without_secrets(place),
+            next_step="check the address",
+        ) from None
+    return path
+
+
 def _storable(name: str) -> str:
     """A file's name as the store can keep it."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-100:] or "data"

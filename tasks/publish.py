@@ -64,7 +64,8 @@ def show_scores(scored: Mapping[str, Any]) -> None:
     """Who scored how many, and where the answers are; `scored` is what the flow `predict` ends with."""
     from prefect.artifacts import create_markdown_artifact
 
-    places = [f"- {name}: `{scored[name]}`" for name in ("scores", "rejected", "page", "picture")]
+    names = ("scores", "rejected", "page", "picture", "window")
+    places = [f"- {name}: `{scored[name]}`" for name in names if scored[name]]
     text = "\n".join([f"# {scored['problem']}", "", scored["sentence"], "", *places])
     key = f"{scored['problem'].replace('_', '-')}-scores"
     _show(create_markdown_artifact, key=key, markdown=text, description=scored["sentence"])

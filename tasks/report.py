@@ -21,6 +21,7 @@ from tasks.report_page import Picture, ReportContent, SourceOrigin, figure_png, 
 from tasks.steps import Run
 
 if TYPE_CHECKING:
+    from problems.outline.objectives import Objective
     from problems.outline.plots import Plot
 
 
@@ -45,7 +46,7 @@ def report(
         "evaluate": evaluated,
     }
     judged = json.loads(store.read_bytes(evaluated.products["evaluation"]))
-    plots = _plots(problem, store, records, folds)
+    plots = _plots(problem, store, records, folds, judged["evaluation"])
     pictures = {name: picture(name, plot) for name, plot in plots.items()}
     content = ReportContent(
         problem=run.problem,
@@ -56,11 +57,12 @@ def report(
         sources=[*source_origins(examples), *source_origins(fitted)],
         validation=json.loads(store.read_bytes(validated.products["validation"])),
         learning=pictures.pop("learning", None),
+        importance=pictures.pop("importance", None),
         evaluation=judged["evaluation"],
         pictures=list(pictures.values()),
         acceptance=judged["acceptance"],
         manifest=describe_run(run, records),
-        thumbnails=_thumbnails(load_examples(store, examples), judged["evaluation"]["worst"]),
+        thumbnails=_thumbnails(load_examples(store, examples), judged["evaluation"]),
     )
     _show(run, content, judged["evaluation"])
     return close_run(
@@ -96,22 +98,38 @@ def report_refused_data(run: Run, examples: StepRecord, validated: StepRecord, r
 
 
 def _plots(
-    problem: Problem, store: Store, records: Mapping[str, StepRecord], folds: Sequence[StepRecord]
+    problem: Problem,
+    store: Store,
+    records: Mapping[str, StepRecord],
+    folds: Sequence[StepRecord],
+    evaluation: Mapping[str, Any],
 ) -> dict[str, Plot]:
     from problems.outline.plots import learning_curves
 
     tested = load_tested(problem, store, records["ingest"], records["prepare"], folds, records["fit"])
     figures = tested.objective.figures(tested.target, tested.predictions, tested.frame, tested.baseline)
+    if evaluation["importance"]:
+        figures["importance"] = _importance(tested.objective, evaluation["importance"])
     history = records["fit"].facts["history"]
     if not history:  # nothing was fitted
         return figures
     return {"learning": learning_curves(history, [fold.facts["history"] for fold in folds]), **figures}
 
 
+def _importance(objective: Objective, found: Mapping[str, Any]) -> Plot:
+    from problems.outline.plots import importance
+
+    metric = objective.metric(found["metric"])
+    scale, unit = (100, "points") if metric.is_share else (1, metric.unit)
+    columns = {name: [scale * value for value in column["values"]] for name, column in found["columns"].items()}
+    title = metric.title[0].lower() + metric.title[1:]
+    return importance(columns, f"{title} worse by" + (f", {unit}" if unit else ""))
+
+
 def _write(run: Run, store: Store, content: ReportContent, plots: Mapping[str, Plot]) -> dict[str, ArtifactRef]:
     """The page, and each picture as SVG and PNG, in the run's prefix."""
     written = {}
-    shown: list[Picture] = [*content.pictures, *([content.learning] if content.learning else [])]
+    shown: list[Picture] = [*content.pictures, *(one for one in (content.learning, content.importance) if one)]
     for one in shown:
         name = f"plots/{one.name}"
         written[f"{name}.svg"] = store.put_bytes(f"{run.prefix}/{name}.svg", one.svg.encode(), kind="svg")
@@ -165,9 +183,11 @@ def _facts(
     }
 
 
-def _thumbnails(examples: Examples, worst: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """The pictures of the worst examples as data URIs; nothing where examples are not pictures."""
+def _thumbnails(examples: Examples, evaluation: Mapping[str, Any]) -> dict[int, str]:
+    """The pictures of the examples that are listed as data URIs; nothing where examples are not pictures."""
+    doubtful = evaluation["label_errors"] or {"examples": []}
+    rows = {int(entry["row"]) for entry in [*evaluation["worst"], *doubtful["examples"]]}
     for array in examples.features.values():
         if array.dtype == "uint8" and array.ndim == 4 and array.shape[-1] in (1, 3):
-            return {int(entry["row"]): thumbnail(array[entry["row"]]) for entry in worst}
+            return {row: thumbnail(array[row]) for row in sorted(rows)}
     return {}

@@ -70,10 +70,11 @@ class ReportContent:
     `facts`        numbers about the run worth a line, by their label: rows of each part, device, seconds, …
     `validation`   the ValidationResult of the data as JSON gives it, None where data was not validated
     `learning`     the learning curves, as `picture("learning", learning_curves(…))` gives them
+    `importance`   how much each column matters, likewise
     `evaluation`   as `tasks.evaluation.evaluate` gives it; None where the data gate stopped the run
     `acceptance`   [{criterion, passed, reason}]
     `manifest`     everything about the run, nested as it likes
-    `thumbnails`   images of the worst examples by their row, as data URIs
+    `thumbnails`   images of the worst examples and of those with doubtful labels by their row, as data URIs
     """
 
     problem: str
@@ -84,6 +85,7 @@ class ReportContent:
     sources: Sequence[SourceOrigin] = ()
     validation: Mapping[str, Any] | None = None
     learning: Picture | None = None
+    importance: Picture | None = None
     evaluation: Mapping[str, Any] | None = None
     pictures: Sequence[Picture] = ()
     acceptance: Sequence[Mapping[str, Any]] = ()

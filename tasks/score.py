@@ -1,4 +1,4 @@
-"""Score: what the champion says of the pictures of a window, batch by batch, so that their number does not matter."""
+"""Score: what the champion says of a window, a table or pictures, in pieces, so that its size does not matter."""
 
 from __future__ import annotations
 
@@ -15,11 +15,24 @@ from prefect.cache_policies import NO_CACHE
 from problems.outline.catalogue import load_problem, read_card
 from problems.outline.objectives import Multiclass
 from store import open_store
+from store.artifacts import Store
 from tasks.champion import LoadedChampion, load_champion
 from tasks.contact_sheet import MOST_ON_PAGE, Shown, draw_sheet, render_sheet, small_jpeg
 from tasks.publish import show_scores
+from tasks.score_rows import score_rows
 from tasks.training import Pace
-from tasks.windows import Batch, Outputs, SetAside, Window, WindowInvalid, choose_outputs, open_window, read_batches
+from tasks.windows import (
+    Batch,
+    Outputs,
+    SetAside,
+    Window,
+    WindowInvalid,
+    choose_outputs,
+    choose_table_outputs,
+    is_table,
+    open_window,
+    read_batches,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +50,10 @@ _LINE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Scored:
-    """What `predict` ends with: who scored how many, and the files; `sentence` tells it."""
+    """What `predict` ends with: who scored how many, and the files; `sentence` tells it.
+
+    `page` and `picture` are "" for a table; `window` is where a table's scores are kept in the store.
+    """
 
     problem: str
     version: int
@@ -47,8 +63,9 @@ class Scored:
     sentence: str
     scores: str
     rejected: str
-    page: str
-    picture: str
+    page: str = ""
+    picture: str = ""
+    window: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,19 +79,41 @@ class Scores:
 
 @task(name="score", cache_policy=NO_CACHE, task_run_name="score {problem}")
 def score(problem: str, window: str, output: str, store: str) -> Scored:
-    """Score every picture of a folder; the files appear when all is done, and whole.
+    """Score every row of a table or picture of a folder; the files appear when all is done, and whole.
 
-    Raises NoChampion, WindowInvalid, OutputInvalid, ArtifactCorrupt.
+    Raises NoChampion, WindowInvalid, OutputInvalid, ArtifactCorrupt, and what `score_rows` raises.
     """
     found = load_problem(problem)
-    pictures = open_window(found, window)
+    scored = _score_table if is_table(found, window) else _score_folder
+    told = scored(found, window, output, open_store(store))
+    logger.info("score     %s", told.sentence)
+    show_scores(asdict(told))
+    return told
+
+
+def _score_table(problem: Problem, window: str, output: str, store: Store) -> Scored:
+    outputs = choose_table_outputs(output, window)
+    kept = score_rows(problem, window, outputs, store)
+    return Scored(
+        problem.name,
+        kept.version,
+        kept.run,
+        kept.num_scored,
+        kept.num_set_aside,
+        _sentence(problem.name, kept.version, kept.num_scored, kept.num_set_aside, ("row", "row")),
+        str(outputs.scores),
+        str(outputs.rejected),
+        window=f"{store.uri}/{kept.prefix}",
+    )
+
+
+def _score_folder(problem: Problem, window: str, output: str, store: Store) -> Scored:
+    pictures = open_window(problem, window)
     outputs = choose_outputs(output, pictures)
-    champion = load_champion(found, open_store(store))
-    scores = score_pictures(champion, found, pictures)
-    scored = _describe(problem, champion, scores, outputs)
-    logger.info("score     %s", scored.sentence)
+    champion = load_champion(problem, store)
+    scores = score_pictures(champion, problem, pictures)
+    scored = _describe(problem.name, champion, scores, outputs)
     _write(scores, scored, outputs)
-    show_scores(asdict(scored))
     return scored
 
 
@@ -142,11 +181,17 @@ def _told(answers: pd.DataFrame) -> list[list[tuple[str, float]]]:
 
 def _describe(problem: str, champion: LoadedChampion, scores: Scores, outputs: Outputs) -> Scored:
     version, num_scored, num_aside = champion.version, len(scores.table), len(scores.set_aside)
-    pictures = "1 picture was" if num_scored == 1 else f"{num_scored:,} pictures were"
-    aside = "nothing was" if not num_aside else "1 file was" if num_aside == 1 else f"{num_aside:,} files were"
-    sentence = f"{pictures} scored by {problem} version {version.number}, and {aside} set aside."
+    sentence = _sentence(problem, version.number, num_scored, num_aside, ("picture", "file"))
     places = (str(path) for path in (outputs.scores, outputs.rejected, outputs.page, outputs.picture))
     return Scored(problem, version.number, version.run, num_scored, num_aside, sentence, *places)
+
+
+def _sentence(problem: str, version: int, num_scored: int, num_aside: int, nouns: tuple[str, str]) -> str:
+    """`nouns`: one of what is scored, and one of what is set aside."""
+    scored, aside = nouns
+    begin = f"1 {scored} was" if num_scored == 1 else f"{num_scored:,} {scored}s were"
+    end = "nothing was" if not num_aside else f"1 {aside} was" if num_aside == 1 else f"{num_aside:,} {aside}s were"
+    return f"{begin} scored by {problem} version {version}, and {end} set aside."
 
 
 def _write(scores: Scores, scored: Scored, outputs: Outputs) -> None:

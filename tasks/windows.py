@@ -1,4 +1,7 @@
-"""Windows: new data as it lies there, read in batches, so that its size does not matter. So far folders of pictures."""
+"""Windows of pictures, read in batches so that their number does not matter; and where scores of any window go.
+
+Windows that are tables are read by `tasks.tables`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from modelkeep.errors import ModelkeepError
 from problems.outline.images import SUFFIXES
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from problems.outline.problem import Problem
 
 MAX_FILE_BYTES = 256 << 20
+SUFFIXES_OF_TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npz")
 
 
 class WindowInvalid(ModelkeepError):
@@ -56,7 +61,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where scores go: a row per picture, what was set aside and why, and the contact sheet as page and as picture."""
+    """Where scores go: a row for each, what was set aside and why; and of pictures the contact sheet, in two forms."""
 
     scores: Path
     rejected: Path
@@ -70,11 +75,7 @@ def open_window(problem: Problem, place: str) -> Window:
     A place may be one picture. Raises WindowInvalid.
     """
     if problem.decode is None:
-        raise WindowInvalid(
-            f"Windows of {problem.name} cannot be scored yet.",
-            expected="a problem of pictures, whose file says how one is decoded",
-            next_step="load the champion's model.keras, which lies beside its report, with Keras",
-        )
+        raise _no_pictures(problem, place)
     root = Path(place).expanduser()
     if root.is_file():
         return Window(root.parent, (root.name,))
@@ -96,6 +97,21 @@ def open_window(problem: Problem, place: str) -> Window:
             next_step="check the path",
         )
     return window
+
+
+def _no_pictures(problem: Problem, place: str) -> WindowInvalid:
+    if problem.rows is None:
+        return WindowInvalid(
+            f"Windows of {problem.name} cannot be scored yet.",
+            expected="a problem whose file says how a row or a picture becomes what the model takes (`rows`, `decode`)",
+            next_step="load the champion's model.keras, which lies beside its report, with Keras",
+        )
+    return WindowInvalid(
+        f"Windows of {problem.name} are tables, and this is none by its name.",
+        where=place,
+        expected=f"a file ending in {', '.join(SUFFIXES_OF_TABLES)}",
+        next_step="give such a file",
+    )
 
 
 def _list(root: Path) -> Window:
@@ -142,6 +158,20 @@ def _refusal(entry: os.DirEntry[str]) -> str:
     return "" if suffix in SUFFIXES else f"no picture by its name, which ends in {readable(suffix) or 'nothing'}"
 
 
+def is_table(problem: Problem, place: str) -> bool:
+    """Whether a window is scored row by row, by its name."""
+    suffix = Path(urlsplit(place).path if "://" in place else place).suffix.lower()
+    return problem.rows is not None and suffix in SUFFIXES_OF_TABLES
+
+
+def check_request(problem: Problem, place: str, output: str) -> None:
+    """Raises WindowInvalid and OutputInvalid for what can be known before anything is read."""
+    if is_table(problem, place):
+        choose_table_outputs(output, place)
+    else:
+        choose_outputs(output, open_window(problem, place))
+
+
 def read_batches(problem: Problem, window: Window, size: int) -> Iterator[Batch]:
     """The pictures in order, `size` at a time; of the files themselves one is held at a time."""
     assert problem.decode is not None  # `open_window` saw to it
@@ -177,5 +207,31 @@ def choose_outputs(output: str, window: Window) -> Outputs:
             expected=f"a place outside {window.root}",
             next_step="choose another --output",
         )
+    return _outputs(scores)
+
+
+def choose_table_outputs(output: str, place: str) -> Outputs:
+    """As `choose_outputs`, for a window that is a file. Raises WindowInvalid where there is none, OutputInvalid."""
+    path = Path(output).expanduser().absolute()
+    outputs = _outputs(path if path.suffix == ".parquet" else path / "predictions.parquet")
+    if "://" in place:
+        return outputs
+    window = Path(place).expanduser()
+    if not window.is_file():
+        raise WindowInvalid(
+            "There is nothing to score.",
+            where=place,
+            expected=f"a file ending in {', '.join(SUFFIXES_OF_TABLES)}",
+            received="a folder" if window.is_dir() else "no file",
+            next_step="check the path",
+        )
+    if window.resolve() in (outputs.scores.resolve(), outputs.rejected.resolve()):
+        raise OutputInvalid(
+            "The output would take the place of what is to be scored.", where=place, next_step="choose another --output"
+        )
+    return outputs
+
+
+def _outputs(scores: Path) -> Outputs:
     endings = (".rejected.csv", ".html", ".png")
     return Outputs(scores, *(scores.with_name(scores.stem + ending) for ending in endings))

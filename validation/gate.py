@@ -163,13 +163,13 @@ def _sentence(check: Check, rows: int) -> str:
     if check.error:
         return rule + check.error
     if check.unexpected_count is None:
-        return rule + ("not so" if check.observed is None else _shown(check.observed))
-    examples = "; ".join(f"row {example.row}: {_shown(example.value)}" for example in check.examples)
+        return rule + ("not so" if check.observed is None else shown(check.observed))
+    examples = "; ".join(f"row {example.row}: {shown(example.value)}" for example in check.examples)
     count = f"not so in {check.unexpected_count:,} of {rows:,} rows ({check.unexpected_percent:.3g} %)"
     return f"{rule}{count}; {examples}" if examples else rule + count
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     if value is None:
         return "missing"
     text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value)
@@ -198,12 +198,12 @@ def _failed_check(rule: str, expectation: str, error: str) -> Check:
 
 def _run(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> Iterable[Check]:
     """One quick pass over all expectations, and one for details of those that failed or tolerate some rows."""
-    batch = _batch(frame)
+    batch = batch_of(frame)
     numbered = [
         expectation.copy(update={"id": None, "meta": {**(expectation.meta or {}), POSITION: position}})
         for position, expectation in enumerate(expectations)
     ]
-    verdicts = _results(batch, numbered, "BOOLEAN_ONLY")
+    verdicts = results_of(batch, numbered, "BOOLEAN_ONLY")
     unclear = [
         numbered[position]
         for position, verdict in verdicts.items()
@@ -211,16 +211,16 @@ def _run(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> Iterable[C
     ]
     if unclear:
         detail = {"result_format": "SUMMARY", "partial_unexpected_count": NUM_EXAMPLES}
-        verdicts |= _results(batch, unclear, detail)
-    arguments = [_kwargs(verdicts[position], expectation) for position, expectation in enumerate(numbered)]
+        verdicts |= results_of(batch, unclear, detail)
+    arguments = [kwargs_of(verdicts[position], expectation) for position, expectation in enumerate(numbered)]
     known = {str(column) for column in frame.columns}
     spare = sorted(known - {column for kwargs in arguments for column in columns_of(kwargs)})
     for position, kwargs in enumerate(arguments):
         lacking = "; ".join(_missing(column, spare) for column in columns_of(kwargs) if column not in known)
-        yield _check(verdicts[position], kwargs, lacking, _is_about_rows(numbered[position]), frame)
+        yield _check(verdicts[position], kwargs, lacking, is_about_rows(numbered[position]), frame)
 
 
-def _batch(frame: pd.DataFrame) -> Batch:
+def batch_of(frame: pd.DataFrame) -> Batch:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -232,7 +232,7 @@ def _batch(frame: pd.DataFrame) -> Batch:
     return whole.get_batch(batch_parameters={"dataframe": frame.reset_index(drop=True)})
 
 
-def _results(batch: Batch, expectations: list[Expectation], result_format: Any) -> dict[int, dict[str, Any]]:
+def results_of(batch: Batch, expectations: list[Expectation], result_format: Any) -> dict[int, dict[str, Any]]:
     """Results by position in the suite: Great Expectations puts those with errors first."""
     import great_expectations as gx
 
@@ -265,7 +265,7 @@ def _check(
     )
 
 
-def _kwargs(verdict: Mapping[str, Any], expectation: Expectation) -> dict[str, Any]:
+def kwargs_of(verdict: Mapping[str, Any], expectation: Expectation) -> dict[str, Any]:
     """The expectation's arguments, and the columns that it takes by default, which its configuration leaves out."""
     given = verdict["expectation_config"]["kwargs"]
     defaults = {key: getattr(expectation, key, None) for key in ("column", "column_A", "column_B")}
@@ -273,7 +273,7 @@ def _kwargs(verdict: Mapping[str, Any], expectation: Expectation) -> dict[str, A
     return {key: json_value(value) for key, value in sorted(kwargs.items()) if key != "batch_id"}
 
 
-def _is_about_rows(expectation: Expectation) -> bool:
+def is_about_rows(expectation: Expectation) -> bool:
     from great_expectations.expectations import expectation as kinds
 
     return isinstance(

@@ -1,10 +1,22 @@
 """The parts that a problem is made of."""
 
 from problems.outline.acceptance import Above, BeatsBaseline, Below, Criterion
+from problems.outline.behaviour import Behaviour, Direction, Invariant
 from problems.outline.forecast import Forecast
 from problems.outline.hyperparameters import FineTuned, Hyperparameters, search
 from problems.outline.objectives import Binary, Costs, Multiclass, Objective, Regression
-from problems.outline.problem import Champion, Examples, Files, PackageCopy, Pretrained, Problem, Source
+from problems.outline.problem import (
+    Champion,
+    Examples,
+    Files,
+    Inputs,
+    PackageCopy,
+    Pretrained,
+    Problem,
+    Rows,
+    Source,
+    Stack,
+)
 from problems.outline.recommendation import Recommendation
 from problems.outline.splits import (
     Backtest,
@@ -23,6 +35,7 @@ __all__ = [
     "Above",
     "Backtest",
     "BeatsBaseline",
+    "Behaviour",
     "Below",
     "Binary",
     "ByGroup",
@@ -30,11 +43,14 @@ __all__ = [
     "Champion",
     "Costs",
     "Criterion",
+    "Direction",
     "Examples",
     "Files",
     "FineTuned",
     "Forecast",
     "Hyperparameters",
+    "Inputs",
+    "Invariant",
     "KFold",
     "Multiclass",
     "Objective",
@@ -44,9 +60,11 @@ __all__ = [
     "Problem",
     "Recommendation",
     "Regression",
+    "Rows",
     "Source",
     "Split",
     "SplitRows",
+    "Stack",
     "Stratified",
     "TestOnly",
     "WithinGroup",

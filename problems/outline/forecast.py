@@ -32,8 +32,8 @@ class Forecast(Regression):
     `is_ratio`    whether 0 means none, so that an error can be told as a share of the true value
     `scale`       the naive forecast's mean absolute error on the training rows, in `unit` (calibrated)
     `reach`       how far 90 % of held-out rows lay from their prediction (calibrated): in `unit`, or as a share of
-                  the prediction where the main metric is mape. Split conformal intervals (Lei et al. 2018,
-                  arXiv 1604.04173), which hold on average as long as errors stay as large as they were
+                  the prediction where the main metric is mape. It holds on average as long as errors stay as large
+                  as they were
     """
 
     kind: ClassVar[str] = "forecast"
@@ -71,19 +71,22 @@ class Forecast(Regression):
     ) -> Forecast:
         import numpy as np
 
-        naive_errors = np.abs(flat_target(train_target) - train_frame[self.naive].to_numpy(float))
-        misses = np.sort(np.concatenate([np.zeros(0), *(self._misses(*part) for part in held_out)]))
-        # Split conformal: counted from 1, and of few rows beyond the largest.
-        place = math.ceil(COVERAGE * (len(misses) + 1))
-        reach = float(misses[place - 1]) if place <= len(misses) else math.nan
-        return replace(self, scale=float(naive_errors.mean()), reach=reach)
+        from problems.outline.calibration import conformal_reach
 
-    def _misses(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
-        """How far each truth lies from its prediction, in what `reach` is measured in."""
+        naive_errors = np.abs(flat_target(train_target) - train_frame[self.naive].to_numpy(float))
+        misses = np.concatenate([np.zeros(0), *(self.misses(*part) for part in held_out)])
+        return replace(self, scale=float(naive_errors.mean()), reach=conformal_reach(misses, COVERAGE))
+
+    def misses(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
+        """In `unit`, or as shares of the prediction."""
+        errors = self.row_errors(target, predictions)
+        return errors / self.half_widths(predictions, 1.0) if self.is_relative else errors
+
+    def half_widths(self, predictions: pd.DataFrame, reach: float) -> np.ndarray:
         import numpy as np
 
-        errors = self.row_errors(target, predictions)
-        return errors / np.abs(predictions["prediction"].to_numpy(float)) if self.is_relative else errors
+        sizes = np.abs(predictions["prediction"].to_numpy(np.float64))
+        return reach * sizes if self.is_relative else super().half_widths(predictions, reach)
 
     def blocks(self, frame: pd.DataFrame) -> Blocks:
         """At most a fifth of the moments is drawn together: resamples must differ from each other."""

@@ -232,6 +232,12 @@ def multiclass_metrics(num_classes: int) -> tuple[Metric, ...]:
             explanation="What training minimises: a confident wrong probability costs much, a right one nothing.",
             compute=_mean_of(_multiclass_log_losses),
         ),
+        Metric(
+            name="brier",
+            title="Brier score",
+            explanation="The squared distance of the probabilities from what happened (0 or 1), summed over classes.",
+            compute=_mean_of(_summed_probability_errors),
+        ),
     )
 
 
@@ -365,6 +371,13 @@ def _clipped(probability: np.ndarray) -> np.ndarray:
 
 def _squared_probability_errors(target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
     return (predictions["probability"].to_numpy(np.float64) - target) ** 2
+
+
+def _summed_probability_errors(target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
+    """Brier 1950, 0 … 2."""
+    probabilities = _class_probabilities(predictions).astype(np.float64)
+    given = probabilities[np.arange(len(target)), target.astype(np.int64)]
+    return (probabilities**2).sum(axis=1) - given**2 + (1 - given) ** 2
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,34 @@ class Objective(ABC):
         return predictions[column].tolist()
 
 
+class Classification(Objective):
+    """One of several classes per example, each with a probability.
+
+    `classes`  names in the order of the target's numbers
+    """
+
+    classes: tuple[str, ...]
+
+    def numbers(self, target: np.ndarray) -> np.ndarray:
+        """The targets as int64 (n,) of 0 … k-1. Raises TargetInvalid."""
+        return _class_numbers(target, self.classes)
+
+    def target_labels(self, target: np.ndarray) -> list[Any]:
+        return [self.classes[number] for number in self.numbers(target)]
+
+    @abstractmethod
+    def probabilities(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Of every class, float64 (n, k)."""
+
+    @abstractmethod
+    def from_probabilities(self, probabilities: np.ndarray) -> pd.DataFrame:
+        """The predictions that say so; the other way round."""
+
+    @abstractmethod
+    def claims(self, target: np.ndarray, predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
+        """The probability (n,) that is judged by what happened (n,), 1 or 0; and what it is the probability of."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Regression(Objective):
     """One number per example, in `unit`. Column: prediction (float32)."""
@@ -235,6 +263,17 @@ class Regression(Objective):
 
         return np.abs(predictions["prediction"].to_numpy(np.float64) - flat_target(target))
 
+    def misses(self, target: np.ndarray, predictions: pd.DataFrame) -> np.ndarray:
+        """How far each truth lies from its prediction, float64 (n,), in what the reach of an interval is measured in:
+        `unit`."""
+        return self.row_errors(target, predictions)
+
+    def half_widths(self, predictions: pd.DataFrame, reach: float) -> np.ndarray:
+        """How far an interval of that reach goes to either side of each prediction, float64 (n,), in `unit`."""
+        import numpy as np
+
+        return np.full(len(predictions), reach)
+
     def figures(
         self,
         target: np.ndarray,
@@ -251,6 +290,7 @@ class Regression(Objective):
             "error_sizes": plots.error_sizes(
                 self.row_errors(target, predictions), self.row_errors(target, baseline), self.unit
             ),
+            "error_quantiles": plots.error_quantiles(truth, guess, self.unit),
         }
 
 
@@ -270,7 +310,7 @@ class Costs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Binary(Objective):
+class Binary(Classification):
     """Yes or no; the target is 1 for `positive`. Columns: probability (float32) and predicted (its name).
 
     With `costs` the mean cost of a row is among the metrics, and with `least_precision` (0 … 1) the share of the
@@ -288,8 +328,7 @@ class Binary(Objective):
     margin: float | None = None
 
     @property
-    def classes(self) -> tuple[str, str]:
-        """Names in the order of the target's numbers."""
+    def classes(self) -> tuple[str, str]:  # type: ignore[override]
         return (self.negative, self.positive)
 
     def loss(self) -> keras.losses.Loss:
@@ -353,15 +392,24 @@ class Binary(Objective):
             "confusion": plots.confusion(truth, predicted, self.classes),
             "roc": plots.roc_curve(truth, probability, self.positive),
             "precision_recall": plots.precision_recall_curve(truth, probability, self.positive),
-            "reliability": plots.reliability(truth == 1, probability, f"probability of {self.positive}"),
+            "reliability": plots.reliability(*self.claims(target, predictions)),
         }
 
-    def target_labels(self, target: np.ndarray) -> list[Any]:
-        return [self.classes[number] for number in _class_numbers(target, self.classes)]
+    def probabilities(self, predictions: pd.DataFrame) -> np.ndarray:
+        import numpy as np
+
+        positive = predictions["probability"].to_numpy(np.float64)
+        return np.column_stack([1 - positive, positive])
+
+    def from_probabilities(self, probabilities: np.ndarray) -> pd.DataFrame:
+        return self.predictions(probabilities[:, 1:])
+
+    def claims(self, target: np.ndarray, predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
+        return self.probabilities(predictions)[:, 1], self.numbers(target), f"probability of {self.positive}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multiclass(Objective):
+class Multiclass(Classification):
     """One of several classes; the target holds their numbers 0 … k-1 in the order of `classes`.
 
     Columns: probability_0 … probability_<k-1> (float32) and predicted (the name of the likeliest class).
@@ -449,13 +497,19 @@ class Multiclass(Objective):
         return {
             "confusion": plots.confusion(true_places, places, names),
             "classes": plots.class_scores(true_places, places, names),
-            "reliability": plots.reliability(
-                truth == predicted, probabilities.max(axis=1), "probability of the predicted class"
-            ),
+            "reliability": plots.reliability(*self.claims(target, predictions)),
         }
 
-    def target_labels(self, target: np.ndarray) -> list[Any]:
-        return [self.classes[number] for number in _class_numbers(target, self.classes)]
+    def probabilities(self, predictions: pd.DataFrame) -> np.ndarray:
+        return _probabilities(predictions)
+
+    def from_probabilities(self, probabilities: np.ndarray) -> pd.DataFrame:
+        return self.predictions(probabilities)
+
+    def claims(self, target: np.ndarray, predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
+        probabilities = self.probabilities(predictions)
+        hits = probabilities.argmax(axis=1) == self.numbers(target)
+        return probabilities.max(axis=1), hits.astype(int), "probability of the predicted class"
 
 
 def _with_minus(text: str) -> str:

@@ -95,6 +95,56 @@ def error_sizes(errors: np.ndarray, baseline_errors: np.ndarray, unit: str) -> P
     )
 
 
+def error_quantiles(truth: np.ndarray, guess: np.ndarray, unit: str) -> Plot:
+    """The errors in their order against those of a normal distribution of the same mean and deviation (Q-Q plot)."""
+    import numpy as np
+    from scipy.stats import norm
+
+    errors = np.sort(guess - truth)
+    normal = norm.ppf((np.arange(len(errors)) + 0.5) / len(errors), errors.mean(), errors.std() or 1)
+    figure, axes = _figure()
+    shown = _some(len(errors))
+    ends = [normal[0], normal[-1]]
+    axes.plot(ends, ends, color=MUTED, linewidth=1, linestyle="--")
+    axes.scatter(normal[shown], errors[shown], s=14, color=FIRST, alpha=0.55, linewidths=0)
+    _label(axes, _with_unit("error if they were normal", unit), _with_unit("error (prediction minus truth)", unit))
+    deviation = errors.std() or 1.0
+    far = np.mean(np.abs(errors - errors.mean()) > 3 * deviation)
+    return Plot(
+        "Whether errors are as even as chance makes them",
+        "Points on the dashed line are normally distributed errors; ends that leave it are errors larger than an "
+        "average lets one expect." + _sampled(len(errors)),
+        f"Quantiles of the errors against those of a normal distribution of their deviation, {deviation:.3g} {unit}: "
+        f"the lowest is {errors[0]:.3g} where {normal[0]:.3g} would be normal, the highest {errors[-1]:.3g} where "
+        f"{normal[-1]:.3g} would; {far:.1%} lie beyond three deviations, of normal ones 0.3 %.",
+        figure,
+    )
+
+
+def importance(columns: Mapping[str, Sequence[float]], label: str) -> Plot:
+    """`columns` holds, for each column, the values of its repeats; the first is drawn at the top, twenty at most."""
+    import numpy as np
+
+    listed = list(columns)[:MOST_LISTED_CLASSES]
+    figure, axes = _figure(height=max(2.2, 1.1 + 0.26 * len(listed)))
+    axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
+    for place, name in enumerate(listed):
+        axes.hlines(place, 0, np.mean(columns[name]), color=FIRST, linewidth=3)
+        axes.scatter(columns[name], np.full(len(columns[name]), place), color=SECOND, s=12, marker="D", zorder=3)
+    axes.set_yticks(range(len(listed)), listed)
+    axes.set_ylim(len(listed) - 0.5, -0.5)
+    _label(axes, label, "")
+    told = ", ".join(f"{name} {np.mean(columns[name]):.3g}" for name in listed[:5])
+    return Plot(
+        "How much each column matters",
+        "A bar is what is lost, on average, when the values of a column are dealt out anew among the rows; each point "
+        "is one dealing. Columns that tell the same share what they matter: each can look small."
+        + (f" The first {len(listed)} of {len(columns)} columns." if len(columns) > len(listed) else ""),
+        f"Bars of {len(listed)} columns, {label}, the largest first: {told}.",
+        figure,
+    )
+
+
 def forecast_over_time(
     values: pd.DataFrame, unit: str, *, reach: float, is_relative: bool, is_sum: bool = False
 ) -> Plot:
@@ -175,7 +225,7 @@ def precision_recall_curve(truth: np.ndarray, probability: np.ndarray, positive:
     )
 
 
-def reliability(happened: np.ndarray, probability: np.ndarray, name: str) -> Plot:
+def reliability(probability: np.ndarray, happened: np.ndarray, name: str) -> Plot:
     """Ten groups of equally many rows in the order of their probability, with Wilson intervals (95 %)."""
     import numpy as np
 

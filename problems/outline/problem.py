@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from great_expectations.expectations import Expectation
 
     from problems.outline.acceptance import Criterion
+    from problems.outline.behaviour import Behaviour
     from problems.outline.hyperparameters import Hyperparameters
     from problems.outline.objectives import Objective
     from problems.outline.splits import Split
@@ -164,6 +165,47 @@ class Examples:
         return replace(self, features={name: self.features[name] for name in names if name in self.features})
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What is known of examples without their target: `features` and `frame`, as Examples has them."""
+
+    features: Mapping[str, Any]
+    frame: pd.DataFrame
+
+    def with_target(self, target: np.ndarray, **columns: Any) -> Examples:
+        """Examples, with further columns in their frame."""
+        return Examples(self.features, target, self.frame.assign(**columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """How rows of a table become what a model takes: a problem's `read` uses `inputs`, and so does `predict`.
+
+    `columns`  the columns that are needed, with their types as `read_csv` takes them
+    `inputs`   a frame with these columns → Inputs; what becomes of a row depends on this row alone
+    `ids`      columns (str) that stand beside the scores where a window has them
+    `missing_values`  texts that stand for a missing value
+    """
+
+    columns: Mapping[str, str]
+    inputs: Callable[[pd.DataFrame], Inputs]
+    ids: tuple[str, ...] = ()
+    missing_values: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """How an array of examples, such as pictures, becomes what a model takes: as Rows, for windows in a .npz file.
+
+    `name`, `dtype` and `shape` are the array's, its first axis left out; `inputs` takes some of its entries.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    inputs: Callable[[np.ndarray], Inputs]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """What to learn from which data, and how to know that it was learnt.
@@ -178,9 +220,12 @@ class Problem:
                     1 on average; None: all the same. Validation and evaluation count every example once
     `slices`        columns of the frame by whose values errors are looked at apart
     `acceptance`    what the evaluation must show before a version is registered
+    `behaviours`    what the model must do with test rows that are changed, before a version is registered
+    `columns`       the names of a table's columns by feature, for features (n, columns): which of them matter is shown
     `variants`      named settings of the hyperparameters that are worth comparing
     `decode`        (bytes of a file, its name) → one example of the model's only input, where examples are files of
                     their own, such as pictures: `read` uses it, and so does `predict`. Raises BadInput
+    `rows`          how a row without its target becomes what the model takes: `read` uses it, and so does `predict`
     """
 
     name: str
@@ -194,9 +239,12 @@ class Problem:
     weights: Callable[[Any, Examples], np.ndarray] | None = None
     slices: tuple[str, ...] = ()
     acceptance: tuple[Criterion, ...] = ()
+    behaviours: tuple[Behaviour, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pretrained: Pretrained | None = None
     decode: Callable[[bytes, str], np.ndarray] | None = None
+    rows: Rows | Stack | None = None
 
     def complete(self, variant: str, settings: Mapping[str, Any]) -> Hyperparameters:
         """The hyperparameters with the variant's ("" for none) and then the given settings over the defaults.

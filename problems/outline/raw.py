@@ -105,6 +105,47 @@ def read_csv(
     return frame
 
 
+def read_csv_pieces(
+    path: str | os.PathLike[str],
+    columns: Iterable[str],
+    on_bad_line: Callable[[int, str], None],
+    *,
+    optional: Iterable[str] = (),
+) -> Iterator[pa.Table]:
+    """The columns of a CSV file with a header, some MB at a time and in binary as they are written, in their order.
+
+    A line with too many or too few fields is left out and told: its row's number, counted from 0, and what is wrong.
+    Raises BadInput for anything that is not a CSV file with these columns; optional ones may be absent.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as arrow_csv
+
+    def leave_out(line: Any) -> str:
+        fault = f"{line.actual_columns} fields where the header has {line.expected_columns}"
+        on_bad_line(line.number - 2, fault)  # counted from 1, which is the header
+        return "skip"
+
+    path, names = Path(path), [*columns, *optional]
+    head, encoding = _read_head(path, "utf-8")
+    text = head.decode(encoding, errors="replace").lstrip("\ufeff")
+    delimiter, _ = _sniff_delimiter(text, dict.fromkeys(names, "str"))
+    header = [name.strip() for name in next(csv.reader(io.StringIO(text), delimiter=delimiter), [])]
+    absent = _require_columns(path, header, dict.fromkeys(names, "str"), set(optional))
+    _require_closed_quotes(path, delimiter, encoding)
+    present = [name for name in names if name not in absent]
+    reading = arrow_csv.ReadOptions(
+        column_names=header, skip_rows_after_names=1, encoding=encoding, block_size=BLOCK_BYTES, use_threads=False
+    )
+    parsing = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=leave_out)
+    converting = arrow_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.binary()), include_columns=present)
+    try:
+        with path.open("rb") as file, arrow_csv.open_csv(file, reading, parsing, converting) as batches:
+            for batch in batches:
+                yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, UnicodeError) as reason:
+        raise _wrong_types(path, {}, {}, {}, reason) from None
+
+
 def read_npz(
     path: str | os.PathLike[str], names: Sequence[str] | Mapping[str, str], *, object_arrays: bool = False
 ) -> dict[str, np.ndarray[Any, Any]]:
@@ -116,7 +157,7 @@ def read_npz(
     """
     path = Path(path)
     _require_file(path)
-    with _readable_archive(path, "a whole .npz file"), zipfile.ZipFile(path) as archive:
+    with readable_archive(path, "a whole .npz file"), zipfile.ZipFile(path) as archive:
         held = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         missing = [name for name in names if name not in held]
         if missing:
@@ -154,7 +195,7 @@ def extract_archive(
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
     try:
-        with _readable_archive(path, "a whole zip or tar archive"), _entries(path) as entries:
+        with readable_archive(path, "a whole zip or tar archive"), _entries(path) as entries:
             _write_entries(entries, partial, path, max_bytes, max_files)
         partial.chmod(0o755)
         partial.replace(into)
@@ -170,7 +211,7 @@ def read_archive(path: str | os.PathLike[str], *, max_bytes: int, max_files: int
     """
     path = Path(path)
     _require_file(path)
-    with _readable_archive(path, "a whole zip or tar archive"), _entries(path) as entries:
+    with readable_archive(path, "a whole zip or tar archive"), _entries(path) as entries:
         for name, chunks in _limited(entries, path, max_bytes, max_files):
             yield name, b"".join(chunks)
 
@@ -531,7 +572,7 @@ def _require_dtypes(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], dtyp
 
 
 @contextmanager
-def _readable_archive(path: Path, expected: str) -> Iterator[None]:
+def readable_archive(path: Path, expected: str) -> Iterator[None]:
     """Turn the many ways in which damaged archives fail into one."""
     import lzma
     import zlib

@@ -166,3 +166,19 @@ def test_train_models_rollback_and_report_from_a_terminal(prefect_server: Server
     manifest = json.loads(modelkeep("train", "housing", "--set", "epochs=15", "--json").stdout)
     same = modelkeep("reproduce", manifest["run"])
     assert "the same data, weights and metrics" in same.stdout
+
+
+def test_a_report_is_of_one_thing_or_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report"]) == 2
+    assert main(["report", "housing", "--all"]) == 2
+    assert "--all" in capsys.readouterr().err
+    page = tmp_path / "models.html"
+    assert main(["report", "--all", "--store", str(tmp_path / "store"), "--output", str(page)]) == 0
+    assert "Without a version in this store" in page.read_text()
+
+
+def test_a_model_card_of_a_problem_that_was_not_trained_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["card", "housing", "--store", str(tmp_path / "store")]) == 2
+    assert "has not been trained yet" in capsys.readouterr().err

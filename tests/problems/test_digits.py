@@ -57,3 +57,11 @@ def test_the_checks_catch(packaged: Examples, defect: str, tmp_path: Path) -> No
     examples = problem.read(Files({"mnist.npz": tmp_path / "mnist.npz"}))
     with pytest.raises(ValidationFailed):
         require(validate(examples.frame, problem.expectations(), name="digits"))
+
+
+def test_a_digit_moves_by_a_pixel_and_loses_no_ink(packaged: Examples) -> None:
+    images = packaged.features["image"]
+    right, down = (behaviour.change({"image": images})["image"] for behaviour in problem.behaviours)
+    np.testing.assert_array_equal(right[:, :, 1:], images[:, :, :-1])
+    np.testing.assert_array_equal(down[:, 1:], images[:, :-1])
+    assert np.mean(right[:, :, 0].max(axis=(1, 2)) == 0) > 0.98 and np.mean(down[:, 0].max(axis=(1, 2)) == 0) > 0.98

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 from collections.abc import Callable
@@ -120,6 +121,9 @@ def test_a_small_training_goes_from_raw_file_to_a_model_that_loads_and_predicts(
     fitted = fit.fn(run, ingested, prepared)
     judged = evaluate.fn(run, ingested, prepared, folds, fitted)
     assert judged.facts["metrics"][problem.objective.main_metric] is not None
+    evaluation = json.loads(store.read_bytes(judged.products["evaluation"]))["evaluation"]
+    assert [found["name"] for found in evaluation["behaviours"]] == [one.name for one in problem.behaviours]
+    assert (evaluation["importance"] is not None) == bool(problem.columns)
     _check_model(store.local_path(fitted.products["model"]), fitted, examples, load_rows(store, prepared).test)
 
 

@@ -108,3 +108,11 @@ def test_what_is_learnt_from_data_is_learnt_from_training_rows_only(prices: pd.D
     (normalise,) = [layer for layer in model.layers if layer.__class__.__name__ == "Normalization"]
     expected = examples.features["attributes"][rows.train].mean(axis=0)
     np.testing.assert_allclose(np.asarray(normalise.mean).ravel(), expected, rtol=1e-4)
+
+
+def test_half_a_room_more_changes_nothing_but_the_rooms() -> None:
+    [behaviour] = problem.behaviours
+    attributes = np.zeros((3, len(FEATURES)), np.float32)
+    changed = behaviour.change({"attributes": attributes})["attributes"]
+    assert not attributes.any()
+    np.testing.assert_array_equal(changed.sum(axis=0), [1.5 if name == "RM" else 0 for name in FEATURES])

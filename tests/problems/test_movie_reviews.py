@@ -161,3 +161,13 @@ def test_the_real_reviews_train_to_the_books_accuracy_and_score_raw_english(make
     ]
     good, bad = score_reviews(model, texts, index)
     assert good > 0.8 and bad < 0.2
+
+
+def test_a_word_is_added_to_a_review_in_both_of_its_forms() -> None:
+    awful, wonderful = (behaviour.change for behaviour in problem.behaviours)
+    words, sequence = np.zeros((2, NUM_WORDS), np.uint8), np.array([[1, 7, 8, 0], [1, 0, 0, 0]], np.int16)
+    assert awful({"words": words})["words"].sum() == 2 and not words.any()
+    number = encode_review("awful", {"awful": 370})[-1]
+    assert awful({"words": words})["words"][:, number].tolist() == [1, 1]
+    number = encode_review("wonderful", {"wonderful": 386})[-1]
+    assert wonderful({"sequence": sequence})["sequence"].tolist() == [[1, 7, number, 0], [number, 0, 0, 0]]

@@ -96,6 +96,7 @@ def reference_value(kind: str, name: str, target: np.ndarray, predictions: pd.Da
         "top_5_accuracy": lambda: reference.top_k_accuracy_score(target, probabilities, k=5, labels=numbers),
         "macro_f1": lambda: reference.f1_score(target, predicted, average="macro"),
         "log_loss": lambda: reference.log_loss(target, probabilities, labels=numbers),
+        "brier": lambda: reference.brier_score_loss(target, probabilities, labels=numbers),
     }[name]()
 
 

@@ -22,6 +22,7 @@ from problems.outline import (
     Problem,
     Regression,
 )
+from problems.outline.acceptance import Verdict
 from problems.outline.objectives import PredictionsInvalid
 from tasks import resampling
 from tasks.evaluation import evaluate, judge_acceptance, judge_challenger
@@ -221,6 +222,51 @@ def test_slices_by_numbers_are_quarters_and_by_many_names_the_most_frequent(
     assert len(slices["town"]) == 12
     assert slices["town"]["other"]["n"] == NUM_ROWS - 11 * 5
     assert {value: part["n"] for value, part in slices["gone"].items()} == {"1": 100, "missing": 100}
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (np.arange(NUM_ROWS) + 0.001, ["0.001 to 49", "50 to 99", "100 to 149", "150 to 199"]),
+        (np.arange(NUM_ROWS) * 10, ["0 to 490", "500 to 990", "1000 to 1490", "1500 to 1990"]),
+        (np.concatenate([np.zeros(120), 1 + np.arange(80) // 5]), ["0 to 6", "7 to 16"]),
+        (1 + np.arange(NUM_ROWS) / 1e5, ["1 to 1.00049", "1.0005 to 1.00099", "1.001 to 1.00149", "1.0015 to 1.00199"]),
+    ],
+    ids=["fractions", "whole numbers", "many zeros", "numbers that are nearly alike"],
+)
+def test_quarters_are_told_by_the_values_that_are_in_them(
+    target: np.ndarray, frame: pd.DataFrame, values: np.ndarray, labels: list[str]
+) -> None:
+    slices = measured(target, frame.assign(size=values), problem=problem_with(slices=("size",)))["slices"]
+    assert list(slices["size"]) == labels
+
+
+def test_the_chance_of_a_gap_is_told_after_the_correction(target: np.ndarray, frame: pd.DataFrame) -> None:
+    guess = off_by(target, 1)
+    alone = measured(target, frame, predictions=guess, problem=problem_with(slices=("river",)))["slices"]["river"]
+    both = measured(target, frame, predictions=guess, problem=problem_with(slices=("river", "rooms")))["slices"]
+    assert 0 < alone["yes"]["gap_p"] <= both["river"]["yes"]["gap_p"] <= 1
+    assert both["river"]["yes"]["gap_p_text"] == f"p = {both['river']['yes']['gap_p']:.3f}"
+
+
+def test_a_behaviour_that_is_not_met_refuses_the_model(target: np.ndarray, frame: pd.DataFrame) -> None:
+    found = {"name": "more rooms", "kind": "direction", "rows": 9, "share": 0.1, "passed": False, "reason": "it falls"}
+    evaluation = measured(target, frame) | {"behaviours": [found]}
+    assert judge_acceptance(problem_with(), evaluation) == [("Direction('more rooms')", Verdict(False, "it falls"))]
+
+
+def test_intervals_are_made_of_the_folds_and_labels_are_doubted_with_their_row(
+    target: np.ndarray, frame: pd.DataFrame
+) -> None:
+    folds = [(target, off_by(target, 1, seed=seed)) for seed in (3, 4)]
+    intervals = measured(target, frame, folds=folds)["intervals"]
+    assert (intervals["rows"], intervals["source"]) == (2 * NUM_ROWS, "rows held out in 2 folds")
+    assert measured(target, frame, validation=folds[0])["intervals"]["source"] == "validation rows"
+    objective, labels = Binary(), np.arange(NUM_ROWS) % 2
+    guess = objective.predictions(np.where(np.arange(NUM_ROWS) == 7, 1 - labels, labels)[:, None] * 0.8 + 0.1)
+    problem, rows = problem_with(objective), np.arange(NUM_ROWS) + 1000
+    doubts = measured(labels, frame, problem=problem, predictions=guess, baseline=guess, rows=rows)["label_errors"]
+    assert [(one["row"], one["frame"]["town"]) for one in doubts["examples"]] == [(1007, "town 07")]
 
 
 def test_a_slice_of_all_rows_has_no_gap(target: np.ndarray, frame: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from problems.outline import Hyperparameters, Multiclass, Problem, Regression
-from problems.outline.plots import learning_curves
+from problems.outline.plots import importance, learning_curves
 from problems.outline.splits import KFold
 from tasks.evaluation import evaluate
 from tasks.report_page import ReportContent, SourceOrigin, figure_png, picture, render_report, thumbnail
@@ -25,6 +25,16 @@ CHECKS = [
     {"column": "rooms", "rule": "between 3 and 9", "success": True, "severity": "critical", "unexpected_count": 0},
     {"column": "tax", "rule": "never missing", "success": False, "severity": "warning", "unexpected_count": 2},
 ]
+
+
+PROBED = {
+    "overlap": {"num": 2, "share": 0.025, "rows": [3, 4], "without": 0.9, "without_text": "0.90 k$"},
+    "behaviours": [
+        {"name": "a room <more>", "kind": "direction", "rows": 80, "share": 0.912, "passed": True, "reason": "it does"},
+        {"name": "a pixel", "kind": "invariant", "rows": 80, "share": 0.5, "passed": False, "reason": "it does not"},
+    ],
+    "importance": {"metric": "mae", "value": 0.8, "rows": 80, "repeats": 5, "seed": 0, "columns": {}},
+}
 
 
 def content(objective: Any = None, **parts: Any) -> ReportContent:
@@ -45,8 +55,9 @@ def content(objective: Any = None, **parts: Any) -> ReportContent:
     )  # type: ignore[arg-type]  # fmt: skip
     evaluation = evaluate(
         problem, target=target, predictions=predictions, baseline=baseline, frame=frame, champion=baseline,
-        folds=[(target[:40], predictions[:40]), (target[40:], predictions[40:])], resamples=200,
+        folds=[(target[:40], predictions[:40]), (target[40:], predictions[40:])] * 3, resamples=200,
     )  # fmt: skip
+    evaluation |= PROBED
     checks = [{**check, "examples": [{"row": 4, "value": None}], "error": None} for check in CHECKS]
     given: dict[str, Any] = {
         "problem": "prices",
@@ -59,6 +70,7 @@ def content(objective: Any = None, **parts: Any) -> ReportContent:
         ],
         "validation": {"success": True, "rows": 400, "checks": checks},
         "learning": picture("learning", learning_curves(HISTORY, [HISTORY, HISTORY])),
+        "importance": picture("importance", importance({"rooms": [2.0, 2.1], "age": [0.0, -0.1]}, "worse by, k$")),
         "evaluation": evaluation,
         "pictures": [
             picture(name, plot) for name, plot in objective.figures(target, predictions, frame, baseline).items()
@@ -121,7 +133,7 @@ def test_no_id_is_there_twice_and_every_reference_is_met(page: str) -> None:
 
 def test_every_picture_has_an_alt_text_and_every_table_a_caption(page: str) -> None:
     elements = Elements(page)
-    assert len(elements.all("svg")) == 4
+    assert len(elements.all("svg")) == 6
     assert all(len(svg["aria-label"] or "") > 20 for svg in elements.all("svg"))
     assert all(image["alt"] for image in elements.all("img"))
     assert len(elements.all("caption")) == len(elements.all("table")) >= 6
@@ -155,6 +167,26 @@ def test_a_run_that_the_data_gate_stopped_has_a_page_too() -> None:
     assert "Not registered" in page
     assert "column &#39;rooms&#39; is missing" in page
     assert "<details open>" in page
+
+
+def test_the_page_tells_how_far_a_number_can_be_believed(page: str) -> None:
+    assert "k$ holds" in page and "rows held out in 6 folds" in page
+    assert "2 test rows are exact copies" in page and "2.50 %" in page and "0.90 k$" in page
+    assert "A room &lt;more&gt;" in page and "91.2 %" in page
+    assert page.count("✗ not met") == 1
+
+
+def test_the_page_of_classes_tells_of_calibration_and_doubtful_labels() -> None:
+    objective = Multiclass(classes=tuple("abcde"))
+    page = render_report(content(objective))
+    assert "Expected calibration error" in page and "With the temperature" in page
+    assert "0 of the 80 test rows (0.00 %)" in page
+    made = content(objective)
+    assert made.evaluation is not None
+    doubt = {"row": 3, "given": "a", "suggested": "b", "given_probability": 0.01, "suggested_probability": 0.98}
+    example = doubt | {"threshold": 0.7, "frame": made.evaluation["worst"][0]["frame"]}
+    made.evaluation["label_errors"].update(num=1, share=1 / 80, examples=[example])
+    assert "The 1 most doubtful" in render_report(made)
 
 
 def test_a_substitute_is_said_to_differ(page: str) -> None:
@@ -196,7 +228,7 @@ def test_the_page_is_readable_in_chromium(browser: Any, tmp_path: Path, scheme: 
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     sizes = [plot.bounding_box() for plot in tab.locator(".plot svg").all()]
-    assert len(sizes) == 4
+    assert len(sizes) == 5
     assert all(size and size["width"] > 250 and size["height"] > 150 for size in sizes)
     assert contrast(tab, ".explanation", "body") >= 4.5
     assert contrast(tab, ".chip", "header") >= 4.5

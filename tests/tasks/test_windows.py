@@ -12,7 +12,15 @@ from PIL import Image
 
 from problems.housing import problem as housing
 from problems.photos import problem as photos
-from tasks.windows import OutputInvalid, WindowInvalid, choose_outputs, open_window, read_batches
+from tasks.windows import (
+    OutputInvalid,
+    WindowInvalid,
+    choose_outputs,
+    choose_table_outputs,
+    is_table,
+    open_window,
+    read_batches,
+)
 
 
 def save(path: Path, colour: str = "red") -> Path:
@@ -113,9 +121,24 @@ def test_a_window_without_pictures_is_an_error_that_says_what_is_there(tmp_path:
         open_window(photos, "https://example.org/photos")
 
 
-def test_problems_without_pictures_cannot_be_scored_yet(folder: Path) -> None:
+def test_a_folder_is_no_window_of_a_table_and_some_problems_have_none_yet(folder: Path) -> None:
+    with pytest.raises(WindowInvalid, match=r"housing are tables[^$]*\.parquet"):
+        open_window(housing, str(folder))
     with pytest.raises(WindowInvalid, match="housing cannot be scored yet"):
-        open_window(replace(housing), str(folder))
+        open_window(replace(housing, rows=None), str(folder))
+
+
+def test_a_table_is_known_by_its_name_wherever_it_lies() -> None:
+    assert is_table(housing, "may.CSV") and is_table(housing, "https://example.org/may.parquet?part=1")
+    assert not is_table(housing, "may") and not is_table(photos, "may.csv")
+
+
+def test_scores_must_not_take_the_place_of_the_table(tmp_path: Path) -> None:
+    table = tmp_path / "may.parquet"
+    table.write_bytes(b"")
+    with pytest.raises(OutputInvalid, match="place of what is to be scored"):
+        choose_table_outputs(str(table), str(table))
+    assert choose_table_outputs(str(tmp_path), str(table)).scores == tmp_path / "predictions.parquet"
 
 
 def test_outputs_lie_in_a_folder_or_beside_a_named_file(folder: Path, tmp_path: Path) -> None:

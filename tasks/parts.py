@@ -1,0 +1,128 @@
+"""Parts: what is done of a long piece of work on a table, in a folder beside the output, so that it can go on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelkeep.errors import ModelkeepError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+class OutputBusy(ModelkeepError):
+    """Another process writes to the same output."""
+
+
+class Parts:
+    """Each part is some tables and what was set aside; it counts once its .json, written last, is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __len__(self) -> int:
+        """How many are done; they are made in their order."""
+        return len(list(self._folder.glob("*.json")))
+
+    def add(self, tables: Mapping[str, pa.Table], set_aside: Mapping[int, str]) -> None:
+        """The next part. Tables without rows are left out."""
+        import pyarrow.parquet as pq
+
+        stem = f"{len(self):06d}"
+        for name, table in tables.items():
+            if len(table):
+                pq.write_table(table, self._folder / f"{stem}.{name}.parquet")
+        done = {"rows": max((len(table) for table in tables.values()), default=0), "set_aside": list(set_aside.items())}
+        partial = self._folder / f"{stem}.partial"
+        partial.write_text(json.dumps(done, ensure_ascii=False), encoding="utf-8")
+        partial.replace(self._folder / f"{stem}.json")
+
+    def num_rows(self) -> int:
+        return sum(done["rows"] for done in self._done())
+
+    def set_aside(self) -> Iterator[tuple[int, str]]:
+        """Row and reason, in the order of the rows."""
+        for done in self._done():
+            yield from ((row, reason) for row, reason in done["set_aside"])
+
+    def _done(self) -> Iterator[dict]:
+        for path in sorted(self._folder.glob("*.json")):
+            yield json.loads(path.read_text(encoding="utf-8"))
+
+    def join(self, name: str, path: Path, metadata: Mapping[str, str]) -> None:
+        """The tables of that name as one Parquet file, a part at a time."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        paths = sorted(self._folder.glob(f"??????.{name}.parquet"))
+        # A column of whole numbers is one of floats in a part where a value is missing.
+        schema = pa.unify_schemas([pq.read_schema(part) for part in paths], promote_options="permissive")
+        with pq.ParquetWriter(path, schema.with_metadata(dict(metadata))) as writer:
+            for part in paths:
+                writer.write_table(pq.read_table(part).cast(writer.schema))
+
+    def discard(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def open_parts(output: Path, key: str) -> Iterator[Parts]:
+    """The parts of this output that were made under the same key; those of another key are thrown away.
+
+    They stay where the work is interrupted, unless none is done. Raises OutputBusy.
+    """
+    folder = output.with_name(f".{output.stem}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # the system lets go of it when the process ends, however it does
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputBusy(
+                "Another process is writing to this output.",
+                where=str(output),
+                next_step="wait for it, or choose another --output",
+            ) from None
+        _begin(folder, key)
+        parts = Parts(folder)
+        try:
+            yield parts
+        finally:
+            if not len(parts):
+                parts.discard()
+
+
+def _begin(folder: Path, key: str) -> None:
+    mark = folder / "key"
+    if mark.is_file() and mark.read_text() == key:
+        return
+    for path in folder.iterdir():
+        if path.name != "lock":
+            path.unlink()
+    mark.write_text(key)
+
+
+def to_table(frame: pd.DataFrame) -> pa.Table:
+    """Without the notes that pandas adds, which differ from part to part."""
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+
+
+def write_reasons(path: Path, rows: Iterator[tuple[int, str]], header: Sequence[str]) -> int:
+    """A CSV of rows and reasons; how many there are."""
+    import csv
+
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for count, row in enumerate(rows, start=1):  # noqa: B007
+            writer.writerow(row)
+    return count
