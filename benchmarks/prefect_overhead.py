@@ -38,7 +38,8 @@ def eight():
 IMPORT_ONLY = "from prefect import flow, task"
 STOCK = f"{IMPORT_ONLY}\n{EIGHT_TASKS}\nassert eight() == 8"
 OURS = f"""
-from flows.server import begin_server, local_run_settings, local_run_tags, use_server
+from flows.run_tags import local_run_tags
+from flows.server import begin_server, local_run_settings, use_server
 starting = begin_server()
 from prefect import flow, tags, task
 {EIGHT_TASKS}

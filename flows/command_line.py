@@ -329,6 +329,51 @@ def _variant_row(name: str, variant: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.command()
+def tune(
+    problem: ProblemArgument,
+    trials: Annotated[int, typer.Option(min=1, help="How many settings are tried, with those of earlier calls.")] = 30,
+    seeds: Annotated[int, typer.Option(min=1, help="How often the best and the defaults are trained at the end.")] = 5,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyperparameter that is fixed.")
+    ] = None,
+    variant: Annotated[str, typer.Option(help="A named setting of the problem to begin from.")] = "",
+    sample: SampleOption = None,
+    data: DataOption = "",
+    full: FullOption = False,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Search hyperparameters within a problem's ranges, and compare the best with the defaults. Nothing is registered.
+
+    Trials are judged on rows held out of training; test rows are used once, at the end. The same command goes on with
+    a search that was interrupted, and more trials may be asked for later.
+
+    Example:  modelkeep tune churn --trials 50 --set epochs=40
+    """
+    from flows.local_run import run_tune, show_log_lines
+    from problems.outline.catalogue import problem_path
+    from tasks.requests import Request
+    from tasks.settings import load_settings
+
+    problem_path(problem)
+    show_log_lines()
+    request = Request(
+        problem=problem,
+        settings=parse_settings(settings or []),
+        variant=variant,
+        sample=sample,
+        data=_absolute(data),
+        full=full,
+        store=_store_uri(store),
+        mirror=load_settings().mirror,
+    )
+    found = run_tune(request, trials, seeds)
+    options = "".join(f" --set {name}={value}" for name, value in found["settings"].items())
+    begin = f"modelkeep train {problem}" + (f" --variant {variant}" if variant else "")
+    _print(found, as_json, f"{found['sentence']}\n  page      {found['page']}\n  train it  {begin}{options}")
+
+
+@app.command()
 def explore(
     problem: ProblemArgument,
     sample: SampleOption = None,
@@ -399,6 +444,83 @@ def predict(
     lines += [f"  set aside {scored.rejected}"] if scored.num_set_aside else []
     lines += [f"  sheet     {scored.page}"] if scored.page else [f"  kept in   {scored.window}"]
     _print(asdict(scored), as_json, "\n".join(lines))
+
+
+@app.command()
+def monitor(
+    problem: ProblemArgument,
+    window: Annotated[
+        str, typer.Option(help="The id of a window that was scored; the one that was scored last if left out.")
+    ] = "",
+    data: Annotated[str, typer.Option("--input", "-i", help="A table that is scored first, as by `predict`.")] = "",
+    labels: Annotated[
+        str, typer.Option(help="A .csv or .parquet with the columns row and target, where the truth has come.")
+    ] = "",
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a window of new data with what its version was trained on; exit 1 if that is an alarm.
+
+    Data is checked first. Then each column, the predictions and all columns together are compared and, where labels
+    have come, how well the version does; where they have not, that is estimated. An alarm goes out as a Prefect event.
+
+    Examples:
+
+      modelkeep monitor churn --input customers-may.csv
+
+      modelkeep monitor churn --labels left-in-may.csv
+    """
+    from dataclasses import asdict
+
+    from flows.local_run import run_monitor, show_log_lines
+    from problems.outline.catalogue import problem_path
+
+    problem_path(problem)
+    if window and data:
+        raise ModelkeepError("A window is named in two ways.", expected="--window or --input, or neither")
+    show_log_lines()
+    known = window.rstrip("/").rpartition("/")[2]
+    found = run_monitor(problem, known, _absolute(data), _absolute(labels), _store_uri(store))
+    lines = [f"{problem} version {found.version}, window {found.window}: {found.sentence}"]
+    lines += [f"  - {reason}" for reason in found.reasons[1:6]]
+    lines += [f"  retrain: {found.retrain}"] if found.retrain else []
+    lines += [f"  page    {found.page}"] if found.page else []
+    _print(asdict(found), as_json, "\n".join(lines))
+    if found.is_alarm:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    problems: Annotated[str, typer.Argument(help="Problems, with commas between them.")],
+    host: Annotated[str, typer.Option(help="The address to listen at; 127.0.0.1 is heard on this machine only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 finds a free one.")] = 8080,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the token that requests must bear; else MODELKEEP_SERVE_TOKEN.")
+    ] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the rows, so many are kept for monitoring.")] = 1.0,
+    store: StoreOption = "",
+) -> None:
+    """Answer requests with the champions: rows as plain JSON, tensors by the Open Inference Protocol v2.
+
+    A promotion or a rollback is followed within seconds, without a restart. The documents are at /openapi.json, what
+    Prometheus reads at /metrics. SIGTERM and Ctrl-C let the server finish what it is asked.
+
+    Examples:
+
+      modelkeep serve housing
+
+      modelkeep serve housing,churn --port 9000 --token-file token.txt
+    """
+    from flows.local_run import show_log_lines
+    from flows.serve import read_token
+    from flows.serve import serve as run
+
+    show_log_lines()
+    names = [name.strip() for name in problems.split(",") if name.strip()]
+    run(names, _store_uri(store), host=host, port=port, token=read_token(token_file), share=share)
 
 
 @app.command()

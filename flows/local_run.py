@@ -19,6 +19,7 @@ from tasks.runs import problem_of
 
 if TYPE_CHECKING:
     from flows.train import Trained
+    from tasks.monitor import Monitored
     from tasks.score import Scored
 
 logger = logging.getLogger("modelkeep")
@@ -53,6 +54,16 @@ def run_compare(request: Request, variants: list[str], seeds: int) -> dict[str, 
         return compare(variants=variants, seeds=seeds, **asked)
 
 
+def run_tune(request: Request, trials: int, seeds: int) -> dict[str, Any]:
+    """Search hyperparameters; those of the request are fixed. Raises what the flow raises."""
+    load_problem(request.problem).complete(request.variant, request.settings)
+    with seen_by_prefect(request.problem):
+        from flows.tune import tune
+
+        asked = {name: value for name, value in flow_parameters(request).items() if name != "seed"}
+        return tune(trials=trials, seeds=seeds, **asked)
+
+
 def run_explore(request: Request) -> dict[str, Any]:
     """Look at the data of a problem. Raises what the flow raises."""
     with seen_by_prefect(request.problem, imports_keras=False):
@@ -76,6 +87,26 @@ def run_predict(problem: str, window: str, output: str, store: str) -> Scored:
         return predict(ProblemName(problem), window, output, store)
 
 
+def run_monitor(problem: str, window: str, data: str, labels: str, store: str) -> Monitored:
+    """Monitor a window here. Raises what the flow raises, and what is wrong with the request before anything starts."""
+    from store import open_store
+    from tasks.champion import find_champion
+    from tasks.kept_windows import choose_window
+    from tasks.performance import check_labels
+    from tasks.windows import check_table
+
+    check_labels(labels)
+    if data:
+        find_champion(open_store(store), problem)
+        check_table(load_problem(problem), data)
+    else:
+        choose_window(open_store(store), problem, window)
+    with seen_by_prefect(problem, imports_keras=bool(data)):
+        from flows.monitor import monitor
+
+        return monitor(ProblemName(problem), window, data, labels, store)
+
+
 def flow_parameters(request: Request) -> dict[str, Any]:
     """The request as parameters of the flow `train`."""
     return {
@@ -97,7 +128,8 @@ def seen_by_prefect(problem: str, *, imports_keras: bool = True) -> Iterator[Non
     While the server starts, Keras is imported, which takes about as long, unless it is not needed.
     """
     quiet_libraries()
-    from flows.server import begin_server, close_stale_runs, local_run_settings, local_run_tags, use_server
+    from flows.run_tags import local_run_tags
+    from flows.server import begin_server, close_stale_runs, local_run_settings, use_server
 
     starting = begin_server(on_progress=logger.info)
     use_server(starting.address)
@@ -109,8 +141,8 @@ def seen_by_prefect(problem: str, *, imports_keras: bool = True) -> Iterator[Non
     from prefect import tags
 
     with local_run_settings():
-        for name in close_stale_runs():
-            logger.info("closed the run %s, whose process was gone", name)
+        for run in close_stale_runs():
+            logger.info("closed the run %s, whose process was gone", run.name)
         with tags(problem, *local_run_tags()):
             yield
 

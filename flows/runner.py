@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
@@ -34,6 +36,21 @@ def run_all(task: Task[..., Any], calls: Sequence[Mapping[str, Any]], setting: s
         for future in futures:
             future.wait()
         return [future.result() for future in futures]
+
+
+def run_each(task: Task[..., Any], calls: Sequence[Mapping[str, Any]], setting: str) -> list[Exception]:
+    """Call the task with each call's arguments, whatever becomes of the others. The faults, such as lost processes."""
+    runner = open_runner(setting, len(calls))
+    faults: list[Exception] = []
+    with runner or nullcontext():
+        futures = [runner.submit(task, parameters=dict(call)) for call in calls] if runner else []
+        ends = [future.result for future in futures] or [partial(task, **call) for call in calls]
+        for end in ends:
+            try:
+                end()
+            except Exception as fault:
+                faults.append(fault)
+    return faults
 
 
 def open_runner(setting: str, num_tasks: int) -> TaskRunner[Any] | None:

@@ -9,33 +9,44 @@ untouched.
 
 from __future__ import annotations
 
-import fcntl
 import json
+import logging
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.background import (
+    end_process,
+    is_running,
+    last_lines,
+    only_one,
+    prefect_home,
+    start_process,
+    state_folder,
+    write_private,
+)
+from flows.run_tags import OURS, PROCESS, host_tag
 from modelkeep.addresses import without_secrets
 from modelkeep.errors import ModelkeepError
-from store.processes import ProcessMark, is_alive, is_gone, mark_process
+from store.processes import ProcessMark, is_gone
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
+logger = logging.getLogger("modelkeep")
+
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 4200
 START_LIMIT_SECONDS = 180.0
 STOP_LIMIT_SECONDS = 10.0
-LOCAL_RUN_TAG = "modelkeep"
 
 Progress = Callable[[str], None]
 
@@ -104,11 +115,10 @@ def ensure_server(*, on_progress: Progress | None = None) -> ServerAddress:
 
 def begin_server(*, on_progress: Progress | None = None) -> StartingServer:
     """As `ensure_server`, but a server that has to be started is not waited for."""
-    if url := _configured_api_url():
-        named = ServerAddress(url, without_secrets(url).rstrip("/").removesuffix("/api"), is_local=False)
+    if named := _named_server():
         return StartingServer(named, server=None, was_started=False)
-    folder = _state_folder(create=True)
-    with _only_one(folder):
+    folder = state_folder(create=True)
+    with only_one(folder):
         server = _recorded_server()
         was_started = server is None
         if server is None:
@@ -122,18 +132,24 @@ def begin_server(*, on_progress: Progress | None = None) -> StartingServer:
 def find_server() -> LocalServer | None:
     """The local server, if it runs and answers. A server that is still starting is not found."""
     server = _recorded_server()
-    return server if server and _answers(server.api_url, timeout_seconds=2.0) else None
+    return server if server and answers(server.api_url, timeout_seconds=2.0) else None
+
+
+def find_address() -> ServerAddress | None:
+    """Where flows report to now: the user's server, or the local one if it runs and answers."""
+    local = find_server()
+    return _named_server() or (ServerAddress(local.api_url, local.ui_url, is_local=True) if local else None)
 
 
 def stop_server() -> bool:
     """Stop the local server and wait until it has ended; False where none runs."""
-    folder = _state_folder()
+    folder = state_folder()
     if not folder.is_dir():
         return False
-    with _only_one(folder):
+    with only_one(folder):
         server = _recorded_server()
         if server:
-            _end_process(server)
+            end_process(server.process, STOP_LIMIT_SECONDS)
         (folder / "server.json").unlink(missing_ok=True)
     return server is not None
 
@@ -178,41 +194,45 @@ def local_run_settings() -> Iterator[None]:
 # Runs that a killed process has left behind ------------------------------------------------------------------------
 
 
-def local_run_tags() -> list[str]:
-    """Tags that tell later which process ran a flow: give them to `prefect.tags` around the call of the flow."""
-    mark = mark_process()
-    return [LOCAL_RUN_TAG, _host_tag(), f"process:{mark.text if mark else 'unknown'}"]
+def close_stale_runs(settled_seconds: float = 60.0) -> list[FlowRun]:
+    """Close runs of this machine whose process is proved dead: Cancelled if that was asked for, else Crashed.
 
-
-def close_stale_runs() -> list[str]:
-    """Close local runs whose process is proved dead: Cancelled if that was asked for, else Crashed. Returns names.
-
-    One request where there is nothing to do.
+    Returns them as they were. One request where there is nothing to do. A run of a deployment that has changed its
+    state within `settled_seconds` is left alone: it may be taken up again, and not have noted its new process yet.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
 
     unfinished = FlowRunFilter.model_validate(
         {
-            "tags": {"all_": [LOCAL_RUN_TAG, _host_tag()]},
+            "tags": {"all_": [OURS, host_tag()]},
             "state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}},
         }
     )
     with get_client(sync_client=True) as client:
-        stale = [run for run in client.read_flow_runs(flow_run_filter=unfinished) if _is_left_behind(run.tags)]
-        for run in stale:
-            _close_run(client, run)
-    return [run.name for run in stale]
+        found = client.read_flow_runs(flow_run_filter=unfinished)
+        stale = [run for run in found if _is_left_behind(run.tags) and _is_settled(run, settled_seconds)]
+        return [run for run in stale if _close_run(client, run)]
+
+
+def _is_settled(run: FlowRun, seconds: float) -> bool:
+    if run.deployment_id is None:
+        return True
+    if run.state is None or run.state.is_pending():
+        return False  # Its tags are those of the process before.
+    return (datetime.now(UTC) - run.state.timestamp).total_seconds() >= seconds
 
 
 def _is_left_behind(tags: list[str]) -> bool:
-    marks = [ProcessMark.parse(tag.removeprefix("process:")) for tag in tags if tag.startswith("process:")]
+    marks = [ProcessMark.parse(tag.removeprefix(PROCESS)) for tag in tags if tag.startswith(PROCESS)]
     return any(mark and is_gone(mark) for mark in marks)
 
 
-def _close_run(client: SyncPrefectClient, run: FlowRun) -> None:
+def _close_run(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """False where the server refuses it, which is told and stops nothing else."""
     from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
     from prefect.client.schemas.objects import StateType
+    from prefect.exceptions import PrefectHTTPStatusError
     from prefect.states import Cancelled, Crashed
 
     kind = Cancelled if run.state and run.state.type == StateType.CANCELLING else Crashed
@@ -221,16 +241,22 @@ def _close_run(client: SyncPrefectClient, run: FlowRun) -> None:
         flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
         task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}),
     )
-    for task_run in task_runs:
-        client.set_task_run_state(task_run.id, state, force=True)
-    client.set_flow_run_state(run.id, state, force=True)
-
-
-def _host_tag() -> str:
-    return f"host:{os.uname().nodename}"
+    try:
+        for task_run in task_runs:
+            client.set_task_run_state(task_run.id, state, force=True)
+        client.set_flow_run_state(run.id, state, force=True)
+    except PrefectHTTPStatusError as refused:
+        logger.warning("the Prefect server refuses to close the run %s (%s)", run.name, refused.response.status_code)
+        return False
+    return True
 
 
 # The user's own server ---------------------------------------------------------------------------------------------
+
+
+def _named_server() -> ServerAddress | None:
+    url = _configured_api_url()
+    return ServerAddress(url, without_secrets(url).rstrip("/").removesuffix("/api"), is_local=False) if url else None
 
 
 def _configured_api_url() -> str | None:
@@ -250,7 +276,7 @@ def _api_urls_by_priority() -> Iterator[str | None]:
     yield _read_environment_file(Path(".env")).get("PREFECT_API_URL")
     yield _read_toml(Path("prefect.toml")).get("api", {}).get("url")
     yield _read_toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {}).get("api", {}).get("url")
-    profiles = _read_toml(Path(os.environ.get("PREFECT_PROFILES_PATH") or _prefect_home() / "profiles.toml"))
+    profiles = _read_toml(Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml"))
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
     yield profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
 
@@ -275,7 +301,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _require_answer(api_url: str) -> None:
-    if not _answers(api_url, timeout_seconds=10.0):
+    if not answers(api_url, timeout_seconds=10.0):
         raise ServerUnavailable(
             "The Prefect server that you have named does not answer.",
             where=f"PREFECT_API_URL = {without_secrets(api_url)}",
@@ -298,25 +324,20 @@ def _start_process(folder: Path) -> LocalServer:
     listener = _open_listener()
     try:
         base = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-        with _open_log(folder) as log:
-            process = subprocess.Popen(
-                # -P: a folder named `flows` where the user happens to be is not ours.
-                [sys.executable, "-P", "-m", "flows.server_process", str(listener.fileno()), "prepared.json"],
-                env=_server_environment(base),
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[listener.fileno()],
-            )
+        mark = start_process(
+            ["-m", "flows.server_process", str(listener.fileno()), "prepared.json"],
+            folder=folder,
+            log=folder / "server.log",
+            environment=_server_environment(base),
+            pass_fds=[listener.fileno()],
+        )
     finally:
         listener.close()
-    process.returncode = 0  # It outlives this process on purpose, of which Popen would warn.
-    mark = mark_process(process.pid)
+    if mark is None:
+        raise _start_failed("The local Prefect server ended as soon as it was started.", "it ended")
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    server = LocalServer(f"{base}/api", base, process.pid, started, mark.text if mark else "")
-    _write_private(folder / "server.json", json.dumps(asdict(server), indent=1))
+    server = LocalServer(f"{base}/api", base, mark.pid, started, mark.text)
+    write_private(folder / "server.json", json.dumps(asdict(server), indent=1))
     return server
 
 
@@ -340,15 +361,18 @@ def _open_listener() -> socket.socket:
 
 def _server_environment(base: str) -> dict[str, str]:
     """What a server for one machine needs: no telemetry, and a UI that asks the right address."""
-    project = str(Path(__file__).resolve().parent.parent)
     kept = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    defaults = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
+    defaults = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # By default leases are kept in memory: what a run holds when server and run are killed is held for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
     fixed = {
-        "PREFECT_HOME": str(_prefect_home()),
+        "PREFECT_HOME": str(prefect_home()),
         "PREFECT_SERVER_API_HOST": LOOPBACK,
         "PREFECT_SERVER_API_PORT": base.rpartition(":")[2],
         "PREFECT_SERVER_UI_API_URL": f"{base}/api",
-        "PYTHONPATH": os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")])),
     }
     return defaults | kept | fixed
 
@@ -356,8 +380,8 @@ def _server_environment(base: str) -> dict[str, str]:
 def _wait_for_start(server: LocalServer, limit_seconds: float) -> bool:
     """Whether the server answers now; False where its process has ended."""
     deadline = time.monotonic() + limit_seconds
-    while not _answers(server.api_url, timeout_seconds=1.0):
-        if not _is_running(server):
+    while not answers(server.api_url, timeout_seconds=1.0):
+        if not is_running(server.process):
             return False
         if time.monotonic() > deadline:
             raise _start_failed("The local Prefect server runs but does not answer.", f"none in {limit_seconds:.0f} s")
@@ -366,8 +390,8 @@ def _wait_for_start(server: LocalServer, limit_seconds: float) -> bool:
 
 
 def _start_failed(what: str, received: str) -> ServerUnavailable:
-    log = _state_folder() / "server.log"
-    lines = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else []
+    log = state_folder() / "server.log"
+    lines = last_lines(log)
     return ServerUnavailable(
         what,
         where=str(log),
@@ -377,26 +401,7 @@ def _start_failed(what: str, received: str) -> ServerUnavailable:
     )
 
 
-def _end_process(server: LocalServer) -> None:
-    """SIGTERM, then SIGKILL for a server that does not end in time."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + STOP_LIMIT_SECONDS
-        with suppress(ProcessLookupError):
-            os.kill(server.pid, sent)
-        while _is_running(server) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if not _is_running(server):
-            with suppress(ChildProcessError):
-                os.waitpid(server.pid, 0)  # Where this very process started it, it would stay as a zombie.
-            return
-
-
-def _is_running(server: LocalServer) -> bool:
-    mark = ProcessMark.parse(server.process)
-    return mark is not None and is_alive(mark)
-
-
-def _answers(api_url: str, *, timeout_seconds: float) -> bool:
+def answers(api_url: str, *, timeout_seconds: float) -> bool:
     """Whether anything of a Prefect server answers at /health; a refusal (401, 403) is an answer too."""
     import urllib.error
     import urllib.request
@@ -416,60 +421,13 @@ def _answers(api_url: str, *, timeout_seconds: float) -> bool:
 # What is kept in PREFECT_HOME --------------------------------------------------------------------------------------
 
 
-def _prefect_home() -> Path:
-    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser().absolute()
-
-
-def _state_folder(*, create: bool = False) -> Path:
-    """Lock, address, log and the note on the prepared database. Raises ServerUnavailable if it cannot be written."""
-    folder = _prefect_home() / "modelkeep-server"
-    if not create:
-        return folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / "lock").touch(mode=0o600)
-    except OSError as error:
-        raise ServerUnavailable(
-            "The folder of the local Prefect server cannot be written.",
-            where=str(folder),
-            expected="a folder that this user may write",
-            received=str(error),
-            next_step="set PREFECT_HOME to such a folder, or PREFECT_API_URL to a server that runs elsewhere",
-        ) from error
-    return folder
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """One process at a time decides about the server. The kernel frees the lock of a process that is killed."""
-    with (folder / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _recorded_server() -> LocalServer | None:
     """The server that was noted, if its process lives. The note of a dead one is replaced by the next start."""
     try:
-        server = LocalServer(**json.loads((_state_folder() / "server.json").read_text()))
+        server = LocalServer(**json.loads((state_folder() / "server.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return server if _is_running(server) else None
-
-
-def _open_log(folder: Path) -> Any:
-    """This start's log; the one before it is kept beside it."""
-    log = folder / "server.log"
-    if log.exists():
-        log.replace(folder / "server.log.1")
-    return os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "w")
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all, and readable by this user alone."""
-    draft = path.with_suffix(f".{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
+    return server if is_running(server.process) else None
 
 
 # Command line ------------------------------------------------------------------------------------------------------

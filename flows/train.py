@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from prefect import flow, runtime
 from pydantic import Field
 
+from flows.run_tags import note_process
 from modelkeep.errors import GateFailed
 from problems.outline.catalogue import ProblemName, load_problem
 from tasks.evaluate import evaluate
@@ -55,7 +56,7 @@ def _run_name() -> str:
     return " ".join(["train", str(parameters["problem"]), *told, "·", moment])
 
 
-@flow(name="train", flow_run_name=_run_name, log_prints=False)
+@flow(name="train", flow_run_name=_run_name, log_prints=False, on_running=[note_process])
 def train(
     problem: Annotated[ProblemName, Field(description="What to learn")],
     hyperparameters: Annotated[dict[str, Any], Field(description="Settings that differ from the problem's own")] = {},  # noqa: B006

@@ -27,6 +27,7 @@ from tasks.examples import load_examples, with_named_classes
 from tasks.fit import load_model, outputs_of, predict_with
 from tasks.prepare import load_rows
 from tasks.probing import measure_importance, probe_behaviours
+from tasks.reference import make_reference, put_reference
 from tasks.resampling import num_resamples
 from tasks.runs import is_whole_version
 from tasks.steps import Products, Run, digests, do_once
@@ -107,8 +108,13 @@ def _judge(
     judged = _decide(problem, evaluation, compared)
     page = json.dumps({**judged, "evaluation": evaluation}, indent=1, ensure_ascii=False, allow_nan=False)
     metrics = {name: metric["value"] for name, metric in evaluation["metrics"].items()}
+    predicted = [*(part for _, part in tested.held_out), tested.predictions]
+    reference = make_reference(tested.objective, examples, rows, predicted, run.seed)
     return Products(
-        {"evaluation": lease.put_bytes("evaluation.json", page.encode(), kind="json")},
+        {
+            "evaluation": lease.put_bytes("evaluation.json", page.encode(), kind="json"),
+            **put_reference(reference, lease),
+        },
         {
             **judged,
             "metrics": metrics,

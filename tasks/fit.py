@@ -102,7 +102,7 @@ def _train(
     train_rows, watched_rows = rows.folds[fold - 1] if fold else (rows.train, rows.validation)
     predicted = {"held_out": watched_rows} if fold else {"validation": rows.validation, "test": rows.test}
     title = f"fit {run.problem}" + (f", fold {fold} of {len(rows.folds)}" if fold else "")
-    with _open_training(problem, run, examples, pretrained, train_rows, watched_rows) as training:
+    with open_training(problem, run, examples, pretrained, train_rows, watched_rows) as training:
         resumed = _resume(training, store, lease)
         with open_progress(title) as progress:
             training.run(_after_block(training, lease, progress, Pace(run.checkpoint_seconds)))
@@ -112,7 +112,7 @@ def _train(
 
 
 @contextmanager
-def _open_training(
+def open_training(
     problem: Problem,
     run: Run,
     examples: Examples,
@@ -120,6 +120,7 @@ def _open_training(
     train_rows: np.ndarray,
     watched_rows: np.ndarray,
 ) -> Iterator[Training]:
+    """A training by the run's hyperparameters and seed, at its beginning; its engine is let go of at the end."""
     hyperparameters = problem.hyperparameters.from_settings(run.hyperparameters)
     with seeded(run.seed):
         model = problem.build(hyperparameters, examples.take(train_rows))
@@ -256,12 +257,17 @@ def _predictions(
     frames = []
     for part, values in outputs.items():
         rows = parts[part]
-        frame = problem.objective.complete(problem.objective.predictions(values), _asked(training, rows))
+        frame = complete_predictions(problem, training, rows, values)
         frame.insert(0, "row", rows)
         frame.insert(1, "part", part)
         frame.insert(2, "target", training.examples.target[rows])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def complete_predictions(problem: Problem, training: Training, rows: np.ndarray, outputs: np.ndarray) -> pd.DataFrame:
+    """The objective's columns for the model's outputs of some rows."""
+    return problem.objective.complete(problem.objective.predictions(outputs), _asked(training, rows))
 
 
 def _asked(training: Training, rows: np.ndarray) -> Asked:

@@ -14,6 +14,7 @@ from store.errors import ArtifactCorrupt, ArtifactMissing
 from store.registry import AuditEntry, Registry, Version
 from tasks.report_page import render_page
 from tasks.runs import UnknownRun, read_manifest
+from tasks.verdicts import Verdict, read_verdicts
 
 CHART_WIDTH, CHART_HEIGHT, CHART_EDGE = 240, 64, 8
 
@@ -35,6 +36,7 @@ class Line:
     last: AuditEntry | None
     report: str
     differs: str
+    verdict: Verdict | None  # of the window that was scored last, of those that were monitored
     chart: Mapping[str, Any] | None
 
 
@@ -56,6 +58,7 @@ def describe_problem(store: Store, registry: Registry, name: str, now: datetime)
     card = read_card(name) if name in problem_names() else {"title": name, "question": "is not in problems/ any more"}
     metric, title, unit, greater = _main_metric(name, shown)
     report, differs = _of_run(store, shown)
+    verdicts = read_verdicts(store, name)
     return Line(
         problem=name,
         title=card["title"],
@@ -70,6 +73,7 @@ def describe_problem(store: Store, registry: Registry, name: str, now: datetime)
         last=audit[-1] if audit else None,
         report=report,
         differs=differs,
+        verdict=verdicts[-1] if verdicts else None,
         chart=draw_history(versions, audit, metric),
     )
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from modelkeep.errors import ModelkeepError
 from store.artifacts import ArtifactRef, Store
 from store.errors import ArtifactExists
-from tasks.manifest import utc_now
+
+
+class NoWindow(ModelkeepError):
+    """There is no such window in the store, or none at all."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def keep_window(store: Store, files: Mapping[str, Path], **told: Any) -> KeptWin
         name: store.put_file(f"{prefix}/{name}{path.suffix}", path, kind=path.suffix[1:])
         for name, path in files.items()
     }
-    kept = KeptWindow(**told, scored=utc_now(), artifacts=artifacts)
+    kept = KeptWindow(**told, scored=datetime.now(UTC).isoformat(timespec="microseconds"), artifacts=artifacts)
     page = {**asdict(kept), "artifacts": {name: ref.to_dict() for name, ref in artifacts.items()}}
     data = json.dumps(page, indent=1, sort_keys=True, ensure_ascii=False).encode()
     try:
@@ -64,6 +69,30 @@ def find_window(store: Store, problem: str, window: str) -> KeptWindow | None:
     artifacts = {name: ArtifactRef.from_dict(entry) for name, entry in page["artifacts"].items()}
     kept = KeptWindow(**{**page, "artifacts": artifacts})
     return kept if all(map(store.is_whole, artifacts.values())) else None
+
+
+def choose_window(store: Store, problem: str, window: str = "") -> KeptWindow:
+    """The window of that id, or the one that was scored last. Raises NoWindow."""
+    found = find_window(store, problem, window) if window else _newest(store, problem)
+    if found is None:
+        raise NoWindow(
+            f"There is no scored window {window!r} of {problem}." if window else f"No window of {problem} was scored.",
+            where=f"{store.uri}/windows/{problem}",
+            expected="a window that `modelkeep predict` has scored and kept, whole",
+            next_step=f"`modelkeep monitor {problem} --input FILE` scores and monitors one",
+        )
+    return found
+
+
+def _newest(store: Store, problem: str) -> KeptWindow | None:
+    manifests = [info for info in store.list(f"windows/{problem}") if info.key.endswith("/manifest.json")]
+    if not manifests:
+        return None
+    # A store may tell times to the second only; the manifests have them to the microsecond.
+    last = max(info.modified for info in manifests)
+    recent = [info.key.split("/")[2] for info in manifests if info.modified >= last - 2]
+    found = [kept for window in recent if (kept := find_window(store, problem, window))]
+    return max(found, key=lambda kept: (kept.scored, kept.window), default=None)
 
 
 def _prefix(problem: str, window: str) -> str:

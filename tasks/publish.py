@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.steps import Run
 
 if TYPE_CHECKING:
+    from tasks.verdicts import Verdict
     from validation.gate import ValidationResult
 
 logger = logging.getLogger("modelkeep")
@@ -93,6 +94,17 @@ def show_comparison(run: Run, comparison: Mapping[str, Any]) -> None:
     _show(create_table_artifact, key=_key(run, "comparison"), table=rows, description=comparison["sentence"])
 
 
+def show_study(run: Run, study: Mapping[str, Any]) -> None:
+    """The trials of a search as a table, under the sentence that says what it found."""
+    from prefect.artifacts import create_table_artifact
+
+    rows = [
+        {"trial": one["number"], study["metric_title"]: one["value_text"] or one["state"], **one["settings"]}
+        for one in study["trials"]
+    ]
+    _show(create_table_artifact, key=_key(run, "study"), table=rows, description=study["sentence"])
+
+
 def show_exploration(run: Run, told: Mapping[str, Any]) -> None:
     """What to look at first in the data, and its columns as a table."""
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -112,6 +124,47 @@ def show_exploration(run: Run, told: Mapping[str, Any]) -> None:
         for one in told["columns"]
     ]
     _show(create_table_artifact, key=_key(run, "data-columns"), table=rows, description=title)
+
+
+def show_drift(
+    problem: str, sentence: str, told: Mapping[str, Any] | None, verdicts: Sequence[Verdict], page: str
+) -> None:
+    """What was found of a window: its tests and the windows so far as tables, and where the page is; `told` is None
+    where nothing could be scored."""
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    key = problem.replace("_", "-")
+    places = [f"Page: `{page}`", ""] if page else []
+    reasons = [f"- {reason}" for reason in told["reasons"]] if told else []
+    text = "\n".join([f"# {problem}: the last window", "", sentence, "", *places, *reasons])
+    _show(create_markdown_artifact, key=f"{key}-drift", markdown=text, description=sentence)
+    shown = ("window", "when", "version", "level", "is_alarm", "num_rows", "column", "strength", "value", "sentence")
+    rows = [{name: getattr(one, name) for name in shown} for one in reversed(verdicts[-50:])]
+    _show(create_table_artifact, key=f"{key}-windows", table=rows, description=f"Windows of {problem}, newest first")
+    if not (told and told["drift"]):
+        return
+    names = ("part", "column", "aspect", "level", "measure", "effect", "test", "p_adjusted")
+    findings = [{name: one[name] for name in names} for one in told["drift"]["findings"]]
+    _show(create_table_artifact, key=f"{key}-drift-tests", table=findings, description=sentence)
+
+
+def announce(event: str, problem: str, verdict: Mapping[str, Any]) -> None:
+    """Send a Prefect event about a problem, for the automations that wait for it; only from within a run.
+
+    Its resource says in `modelkeep.retrain` whether there is a reason to train again, "yes" or "no".
+    """
+    from prefect.context import FlowRunContext, TaskRunContext
+    from prefect.events import emit_event
+
+    if not (FlowRunContext.get() or TaskRunContext.get()):
+        return
+    resource = {
+        "prefect.resource.id": f"modelkeep.{problem}",
+        "prefect.resource.name": problem,
+        "modelkeep.retrain": "yes" if verdict["retrain"] else "no",
+    }
+    names = ("window", "verdict", "reasons", "version", "retrain", "sentence", "page")
+    emit_event(event, resource=resource, payload={"problem": problem, **{name: verdict[name] for name in names}})
 
 
 def show_picture(run: Run, name: str, svg: str, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modelkeep.errors import ModelkeepError
@@ -12,7 +12,9 @@ class Settings(BaseSettings):
     """`store`   a path or `s3://bucket/prefix`
     `mirror`  a directory, `http(s)://` or `s3://` prefix searched for raw files before their public URL; "" for none
     `runner`  `threads`, `dask://…` or `ray://…`
+    `studies` where `tune` keeps its studies, as SQLAlchemy writes it (`postgresql://…`); "" for a file on this machine
     `checkpoint_seconds`  the time between two checkpoints of a training, at least
+    `serve_token`  what those who ask `serve` must know; "" lets everybody ask
     """
 
     model_config = SettingsConfigDict(env_prefix="MODELKEEP_", frozen=True)
@@ -20,7 +22,9 @@ class Settings(BaseSettings):
     store: str = "./modelkeep-store"
     mirror: str = ""
     runner: str = "threads"
+    studies: str = ""
     checkpoint_seconds: float = 5.0
+    serve_token: SecretStr = SecretStr("")
 
 
 def load_settings() -> Settings:

@@ -172,6 +172,13 @@ def check_request(problem: Problem, place: str, output: str) -> None:
         choose_outputs(output, open_window(problem, place))
 
 
+def check_table(problem: Problem, place: str) -> None:
+    """Raises WindowInvalid where a window is no table that is there."""
+    if not is_table(problem, place):
+        raise _no_pictures(problem, place)
+    choose_table_outputs(".", place)
+
+
 def read_batches(problem: Problem, window: Window, size: int) -> Iterator[Batch]:
     """The pictures in order, `size` at a time; of the files themselves one is held at a time."""
     assert problem.decode is not None  # `open_window` saw to it

@@ -69,9 +69,9 @@ def refresh_settings() -> None:
         refresh_global_settings_context()
 
 
-def wait_for(look: Callable[[], Found], limit_seconds: float = 60) -> Found:
+def wait_for(look: Callable[[], Found], limit_seconds: float = 60, pause_seconds: float = 0.2) -> Found:
     """What `look` returns as soon as it is true, or at the end of the time."""
     deadline = time.monotonic() + limit_seconds
     while not (found := look()) and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(pause_seconds)
     return found

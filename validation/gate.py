@@ -143,7 +143,7 @@ def require(result: ValidationResult) -> None:
     if result.success:
         return
     failures = result.failures
-    sentences = list(dict.fromkeys(_sentence(check, result.rows) for check in failures))
+    sentences = list(dict.fromkeys(describe_check(check, result.rows) for check in failures))
     more = len(sentences) - MAX_REPORTED_CHECKS
     if more > 0:
         sentences = [*sentences[:MAX_REPORTED_CHECKS], f"and {more} more"]
@@ -156,7 +156,8 @@ def require(result: ValidationResult) -> None:
     )
 
 
-def _sentence(check: Check, rows: int) -> str:
+def describe_check(check: Check, rows: int) -> str:
+    """What a failed check found, in a sentence; `rows` are those of the frame."""
     if check.error and check.lacks_column:
         return check.error
     rule = f"{check.subject} (expected {check.rule}): "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
@@ -10,6 +12,7 @@ from validation.gate import POSITION, batch_of, is_about_rows, json_value, kwarg
 from validation.rules import columns_of, rule_text, subject
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from great_expectations.expectations.expectation import Expectation
 
@@ -39,11 +42,12 @@ def rules_of_one_row(expectations: Sequence[Expectation], columns: Sequence[str]
         and expectation.expectation_type not in _NOT_ABOUT_ONE_ROW
         and str(getattr(expectation.severity, "value", expectation.severity)) == "critical"
         and float(getattr(expectation, "mostly", 1)) >= 1
-        and set(_columns(expectation)) <= set(columns)
+        and set(read_columns(expectation)) <= set(columns)
     ]
 
 
-def _columns(expectation: Expectation) -> list[str]:
+def read_columns(expectation: Expectation) -> list[str]:
+    """The columns that an expectation reads; none for one about the table as a whole."""
     keys = ("column", "column_A", "column_B", "column_list")
     return columns_of({key: getattr(expectation, key, None) for key in keys})
 
@@ -51,22 +55,20 @@ def _columns(expectation: Expectation) -> list[str]:
 def find_offending_rows(frame: pd.DataFrame, rules: Sequence[Expectation]) -> dict[int, str]:
     """What is wrong with each row that breaks a rule, by its position (0 … n-1), ascending.
 
+    Great Expectations takes some 10 ms for a rule whatever the number of rows, which is more than a model takes for
+    thousands of them. So it is asked about rules only whose kind is not among `_KEPT`, which a test holds against it.
     Raises ModelkeepError for a rule that cannot be evaluated.
     """
-    suspected = [rule for rule in rules if not is_surely_kept(frame, rule)]
-    if not len(frame) or not suspected:
+    if not len(frame):
         return {}
-    numbered = [
-        rule.copy(update={"id": None, "meta": {**(rule.meta or {}), POSITION: position}})
-        for position, rule in enumerate(suspected)
-    ]
-    verdicts = results_of(batch_of(frame), numbered, {"result_format": "COMPLETE"})
-    broken = {position: verdict for position, verdict in sorted(verdicts.items()) if not verdict["success"]}
+    columns = Columns(frame)
+    known = {position: kept for position, rule in enumerate(rules) if (kept := keeps(columns, rule)) is not None}
+    broken = {position: (~kept).nonzero()[0].tolist() for position, kept in known.items() if not kept.all()}
+    broken |= _ask_great_expectations(frame, {place: rule for place, rule in enumerate(rules) if place not in known})
     reasons: dict[int, dict[str, str]] = {}
-    for position, verdict in broken.items():
-        kwargs = kwargs_of(verdict, numbered[position])
-        name, rule = subject(kwargs), rule_text(verdict["expectation_config"]["type"], kwargs)
-        rows = _offenders(verdict, name)
+    for position, rows in sorted(broken.items()):
+        kwargs = kwargs_of({"expectation_config": rules[position].configuration.to_json_dict()}, rules[position])
+        name, rule = subject(kwargs), rule_text(rules[position].expectation_type, kwargs)
         values = frame[columns_of(kwargs)].iloc[rows].to_numpy(object)
         for row, value in zip(rows, values, strict=True):
             told = " and ".join(shown(json_value(one)) for one in value)
@@ -74,39 +76,92 @@ def find_offending_rows(frame: pd.DataFrame, rules: Sequence[Expectation]) -> di
     return {row: "; ".join(reasons[row].values()) for row in sorted(reasons)}
 
 
-def is_surely_kept(frame: pd.DataFrame, rule: Expectation) -> bool:
-    """Whether every row keeps a rule of a frequent kind, by one look at its columns; False where that does not tell.
+class Columns(dict[str, "np.ndarray"]):
+    """The columns of a frame as arrays, each made when it is first asked for: many rules ask for the same ones."""
 
-    Great Expectations takes some 10 ms for a rule whatever the number of rows, which is more than a model takes for
-    thousands of them. So it is asked about the rules that are in doubt, and has the last word on them.
-    """
-    test = _TESTS.get(rule.expectation_type)
-    return test is not None and not rule.row_condition and bool(test(frame, rule))
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def __missing__(self, name: str) -> np.ndarray:
+        self[name] = self._frame[name].to_numpy()
+        return self[name]
 
 
-def _is_between(frame: pd.DataFrame, rule: Any) -> bool:
+def keeps(columns: Columns, rule: Expectation) -> np.ndarray | None:
+    """Which rows (n,) keep a rule of a frequent kind, by the columns alone; None where that does not tell."""
+    test = _KEPT.get(rule.expectation_type)
+    return None if test is None or rule.row_condition else test(columns, rule)
+
+
+def _is_there(columns: Columns, rule: Any) -> np.ndarray:
     import pandas as pd
 
-    column = frame[rule.column]
-    bounds = (rule.min_value, rule.max_value)
-    plain = all(bound is None or isinstance(bound, (int, float)) for bound in bounds)
-    if rule.strict_min or rule.strict_max or not plain or not pd.api.types.is_numeric_dtype(column):
-        return False
-    low, high = bounds
-    return (low is None or column.min() >= low) and (high is None or column.max() <= high)
+    there: np.ndarray = ~pd.isna(columns[rule.column])
+    return there
 
 
-_TESTS: dict[str, Callable[[pd.DataFrame, Any], Any]] = {
-    "expect_column_values_to_not_be_null": lambda frame, rule: frame[rule.column].notna().all(),
+def _is_between(columns: Columns, rule: Any) -> np.ndarray | None:
+    import numpy as np
+
+    values = columns[rule.column]
+    low, high = (math.inf * sign if end is None else end for end, sign in ((rule.min_value, -1), (rule.max_value, 1)))
+    plain = isinstance(low, (int, float)) and isinstance(high, (int, float))
+    if rule.strict_min or rule.strict_max or not plain or values.dtype.kind not in "iuf":
+        return None
+    kept: np.ndarray = (values >= low) & (values <= high)
+    return kept | np.isnan(values)  # a missing value breaks no rule but that none is missing
+
+
+def _is_in_set(columns: Columns, rule: Any) -> np.ndarray:
+    import pandas as pd
+
+    values = columns[rule.column]
+    kept: np.ndarray = pd.Series(values, dtype=values.dtype).isin(rule.value_set).to_numpy() | pd.isna(values)
+    return kept
+
+
+def _is_equal(columns: Columns, rule: Any) -> np.ndarray | None:
+    return _compare(columns, rule, operator.eq)
+
+
+def _is_greater(columns: Columns, rule: Any) -> np.ndarray | None:
+    return _compare(columns, rule, operator.ge if rule.or_equal else operator.gt)
+
+
+def _compare(columns: Columns, rule: Any, compare: Callable[[Any, Any], Any]) -> np.ndarray | None:
+    import pandas as pd
+
+    one, other = columns[rule.column_A], columns[rule.column_B]
+    both_missing = str(getattr(rule.ignore_row_if, "value", rule.ignore_row_if)) == "both_values_are_missing"
+    if not both_missing or "O" in (one.dtype.kind, other.dtype.kind):
+        return None
+    kept: np.ndarray = compare(one, other) | (pd.isna(one) & pd.isna(other))
+    return kept
+
+
+_KEPT: dict[str, Callable[[Columns, Any], np.ndarray | None]] = {
+    "expect_column_values_to_not_be_null": _is_there,
     "expect_column_values_to_be_between": _is_between,
-    "expect_column_values_to_be_in_set": lambda frame, rule: frame[rule.column].isin(rule.value_set).all(),
-    "expect_column_pair_values_to_be_equal": lambda frame, rule: (frame[rule.column_A] == frame[rule.column_B]).all(),
-    "expect_column_pair_values_a_to_be_greater_than_b": lambda frame, rule: (
-        frame[rule.column_A] > frame[rule.column_B]
-        if not rule.or_equal
-        else frame[rule.column_A] >= frame[rule.column_B]
-    ).all(),
+    "expect_column_values_to_be_in_set": _is_in_set,
+    "expect_column_pair_values_to_be_equal": _is_equal,
+    "expect_column_pair_values_a_to_be_greater_than_b": _is_greater,
 }
+
+
+def _ask_great_expectations(frame: pd.DataFrame, rules: Mapping[int, Expectation]) -> dict[int, list[int]]:
+    """The rows that break each rule, where there are any."""
+    if not rules:
+        return {}
+    numbered = [
+        rule.copy(update={"id": None, "meta": {**(rule.meta or {}), POSITION: position}})
+        for position, rule in rules.items()
+    ]
+    verdicts = results_of(batch_of(frame), numbered, {"result_format": "COMPLETE"})
+    return {
+        position: _offenders(verdict, subject(kwargs_of(verdict, rules[position])))
+        for position, verdict in verdicts.items()
+        if not verdict["success"]
+    }
 
 
 def _offenders(verdict: dict[str, Any], name: str) -> list[int]:

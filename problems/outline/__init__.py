@@ -2,6 +2,7 @@
 
 from problems.outline.acceptance import Above, BeatsBaseline, Below, Criterion
 from problems.outline.behaviour import Behaviour, Direction, Invariant
+from problems.outline.drift import Drift, Limits
 from problems.outline.forecast import Forecast
 from problems.outline.hyperparameters import FineTuned, Hyperparameters, search
 from problems.outline.objectives import Binary, Costs, Multiclass, Objective, Regression
@@ -44,6 +45,7 @@ __all__ = [
     "Costs",
     "Criterion",
     "Direction",
+    "Drift",
     "Examples",
     "Files",
     "FineTuned",
@@ -52,6 +54,7 @@ __all__ = [
     "Inputs",
     "Invariant",
     "KFold",
+    "Limits",
     "Multiclass",
     "Objective",
     "Official",

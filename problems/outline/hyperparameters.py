@@ -27,8 +27,9 @@ def search(
     default: Any, *, low: float | None = None, high: float | None = None, log: bool = False, choices: tuple = ()
 ) -> Any:
     """A field with a default and the range that `tune` searches: low … high (both included), or one of `choices`."""
-    bounds = {"low": low, "high": high, "log": log, "choices": list(choices)}
-    return Field(default, json_schema_extra={"search": {name: value for name, value in bounds.items() if value}})
+    bounds = {"low": low, "high": high, "log": log or None, "choices": list(choices) or None}
+    given: Any = {name: value for name, value in bounds.items() if value is not None}
+    return Field(default, json_schema_extra={"search": given})
 
 
 class Hyperparameters(BaseModel):

@@ -40,6 +40,12 @@ class Metric:
     unit: str = ""
     is_share: bool = False
 
+    @property
+    def label(self) -> str:
+        """Title and unit, as an axis has them."""
+        unit = "%" if self.is_share else self.unit
+        return f"{self.title}, {unit}" if unit else self.title
+
 
 def regression_metrics(unit: str) -> tuple[Metric, ...]:
     return (

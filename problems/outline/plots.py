@@ -145,6 +145,46 @@ def importance(columns: Mapping[str, Sequence[float]], label: str) -> Plot:
     )
 
 
+def importance_of_settings(shares: Mapping[str, float]) -> Plot:
+    """`shares` of the variance between trials (0 … 1) by hyperparameter, the largest first."""
+    figure, axes = _figure(height=max(1.8, 1.0 + 0.3 * len(shares)))
+    axes.barh(range(len(shares)), [100 * share for share in shares.values()], height=0.6, color=FIRST)
+    axes.set_yticks(range(len(shares)), list(shares))
+    axes.set_ylim(len(shares) - 0.5, -0.5)
+    _label(axes, "share of what the trials differ by, %", "")
+    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+    return Plot(
+        "Which settings matter",
+        "How much of the difference between the finished trials each setting explains by itself and together with "
+        "others (fANOVA, Hutter et al. 2014), within the ranges that were searched.",
+        f"Bars of {len(shares)} settings: {told}.",
+        figure,
+    )
+
+
+def search_history(values: Sequence[float | None], label: str, greater_is_better: bool) -> Plot:
+    """`values` of the trials in their order; None for one that was ended early or failed."""
+    import numpy as np
+
+    found = np.array([np.nan if value is None else value for value in values])
+    best = (np.fmax if greater_is_better else np.fmin).accumulate(found)
+    numbers = np.arange(1, len(found) + 1)
+    figure, axes = _figure()
+    axes.step(numbers, best, where="post", color=FIRST, label="the best so far")
+    axes.scatter(numbers, found, color=SECOND, s=18, marker="D", label="a trial")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _label(axes, "trial", f"{label}, held-out rows")
+    _legend(axes)
+    finished = int(np.isfinite(found).sum())
+    return Plot(
+        "Trial by trial",
+        "The first trial is that of the settings that the search began from."
+        + (f" {len(found) - finished} trials were ended early or failed and have no point." * (finished < len(found))),
+        f"{label} of {finished} finished trials; the best is {best[-1]:.4g}, the first {found[0]:.4g}.",
+        figure,
+    )
+
+
 def forecast_over_time(
     values: pd.DataFrame, unit: str, *, reach: float, is_relative: bool, is_sum: bool = False
 ) -> Plot:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
+from problems.outline.drift import Drift
 from problems.outline.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ class Problem:
     `decode`        (bytes of a file, its name) → one example of the model's only input, where examples are files of
                     their own, such as pictures: `read` uses it, and so does `predict`. Raises BadInput
     `rows`          how a row without its target becomes what the model takes: `read` uses it, and so does `predict`
+    `drift`         how far new data may move away before somebody should look
     """
 
     name: str
@@ -245,6 +247,7 @@ class Problem:
     pretrained: Pretrained | None = None
     decode: Callable[[bytes, str], np.ndarray] | None = None
     rows: Rows | Stack | None = None
+    drift: Drift = field(default_factory=Drift)
 
     def complete(self, variant: str, settings: Mapping[str, Any]) -> Hyperparameters:
         """The hyperparameters with the variant's ("" for none) and then the given settings over the defaults.

@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from flows import server
+from flows.background import FolderUnavailable
 from store.processes import mark_process
 from tests.prefect_server import HomeMaker, live_in, refresh_settings, wait_for
 
@@ -252,7 +253,7 @@ def test_a_home_that_cannot_be_written_is_reported(empty_home: Path, variables: 
     file = empty_home.with_name("file")
     file.write_text("in the way")
     variables.setenv("PREFECT_HOME", str(file))
-    with pytest.raises(server.ServerUnavailable, match="cannot be written") as error:
+    with pytest.raises(FolderUnavailable, match="cannot be written") as error:
         server.ensure_server()
     assert "PREFECT_HOME" in str(error.value)
 
@@ -282,7 +283,8 @@ def test_the_command_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> 
 def run_tiny_in_a_process_that_is_killed(number: int) -> None:
     program = (
         "from prefect import tags\n"
-        "from flows.server import local_run_settings, local_run_tags\n"
+        "from flows.run_tags import local_run_tags\n"
+        "from flows.server import local_run_settings\n"
         "from tests.flows.tiny_flow import tiny\n"
         "with tags(*local_run_tags()), local_run_settings():\n"
         f"    tiny({number}, dies=True)\n"

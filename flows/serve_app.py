@@ -1,0 +1,294 @@
+"""The HTTP side of `modelkeep serve`: rows as plain JSON, tensors by the Open Inference Protocol v2, health, metrics.
+
+Only the shape of requests and answers is decided here; what is answered comes from `tasks.served`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from modelkeep import __version__
+from problems.outline.catalogue import read_card
+from problems.outline.objectives import Classification, PredictionsInvalid
+from tasks.micro_batches import Overloaded, Stopping
+from tasks.online import Answer, Question, RowsAnswered, RowsAsked, TensorsAnswered, TensorsAsked
+from tasks.row_fields import WholeNumber, row_type
+from tasks.served import ServedProblem
+from tasks.serving_metrics import ServingMetrics
+from tasks.tensors import DATATYPES, TensorInvalid, describe_tensor, read_tensors, write_tensor
+
+_MOST_FAULTS = 20
+
+Datatype: Any = Literal[tuple(dict.fromkeys(DATATYPES.values()))]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of a request: rows, bytes of its body, and seconds until it is answered, the upload not counted."""
+
+    rows: int = 1024
+    body_bytes: int = 8 << 20
+    seconds: float = 10.0
+
+
+class Told(BaseModel):
+    """What went wrong, and where in the request."""
+
+    error: str
+    fields: dict[str, str] = Field(default={}, description="What is wrong with each field that is named")
+
+
+class InputTensor(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    shape: Annotated[list[Annotated[WholeNumber, Field(ge=0)]], Field(min_length=1, max_length=32)]
+    datatype: Datatype
+    parameters: dict[str, Any] = {}
+    data: list[Any] = Field(description="The values, flat or in lists of the shape")
+
+
+class OutputTensor(BaseModel):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferenceRequest(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    id: str = ""
+    parameters: dict[str, Any] = {}
+    inputs: Annotated[list[InputTensor], Field(min_length=1)]
+    outputs: list[OutputTensor] = []
+
+
+def build_app(served: Sequence[ServedProblem], metrics: ServingMetrics, limits: Limits) -> FastAPI:
+    """The routes of these problems. Swagger's page is left out: it fetches its parts from the network."""
+    app = FastAPI(
+        title="modelkeep",
+        version=__version__,
+        description="What the champions of these problems say of new rows.",
+        docs_url=None,
+        redoc_url=None,
+        strict_content_type=False,  # clients of the Open Inference Protocol leave the header out
+        responses={code: {"model": Told} for code in (400, 401, 404, 413, 422, 429, 503)},
+    )
+    _add_error_handlers(app)
+    _add_health(app, served, metrics)
+    _add_inference(app, {one.problem.name: one for one in served}, limits)
+    for one in served:
+        if one.problem.rows is not None:
+            paths = [f"/{one.problem.name}/predict", *(["/predict"] if len(served) == 1 else [])]
+            for path in paths:
+                _add_predict(app, path, one, limits)
+    return app
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+def _add_predict(app: FastAPI, path: str, served: ServedProblem, limits: Limits) -> None:
+    problem = served.problem
+    assert problem.rows is not None
+    row = row_type(problem.name, problem.rows)
+    rows: Any = Annotated[list[row], Field(min_length=1, max_length=limits.rows)]  # type: ignore[valid-type]
+    asked = create_model(f"{problem.name}_rows", __config__=ConfigDict(strict=True), rows=(rows, ...))
+
+    async def predict(body: Any) -> Response:
+        answer = await _answer(served, RowsAsked(body.rows), limits.seconds)
+        assert isinstance(answer, RowsAnswered)
+        told = {
+            "problem": problem.name,
+            "version": answer.version.number,
+            "run": answer.version.run,
+            "predictions": list(answer.rows),
+        }
+        if all("error" in one for one in answer.rows):
+            fields = {f"rows[{place}]": one["error"] for place, one in enumerate(answer.rows[:_MOST_FAULTS])}
+            return _refuse(422, "None of the rows can be scored: they break rules of the training data.", fields)
+        return JSONResponse(told)
+
+    predict.__annotations__["body"] = asked  # made here, so that no name leads to it
+    card = read_card(problem.name)
+    app.add_api_route(
+        path,
+        predict,
+        methods=["POST"],
+        summary=card["question"],
+        description="Rows that break a rule of the training data are answered with an error, the others are scored.",
+        response_model=_answered(served),
+        tags=[problem.name],
+        operation_id=f"predict_{path.strip('/').replace('/', '_')}",
+    )
+
+
+def _answered(served: ServedProblem) -> Any:
+    """The form of an answer, for the documentation."""
+    objective = served.model.champion.objective
+    fields: dict[str, Any] = {"error": (str | None, Field(None, description="Why the row was not scored"))}
+    if isinstance(objective, Classification):
+        fields |= {"predicted": (str | None, None), "probabilities": (dict[str, float] | None, None)}
+    else:
+        fields |= dict.fromkeys(served.model.outputs, (float | None, None))
+    name = served.problem.name
+    prediction: Any = create_model(f"{name}_prediction", **fields)
+    return create_model(
+        f"{name}_predictions",
+        problem=(str, ...),
+        version=(int, ...),
+        run=(str, ...),
+        predictions=(list[prediction], ...),
+    )
+
+
+async def _answer(served: ServedProblem, question: Question, seconds: float) -> Answer:
+    """Raises HTTPException: 429 where too much is waiting, 503 where it takes too long or the server is stopping."""
+    future: Future[Answer] | None = None
+    try:
+        future = served.ask(question)
+        return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+    except Overloaded as fault:
+        raise HTTPException(429, fault.what, {"Retry-After": "1"}) from None
+    except Stopping as fault:
+        raise HTTPException(503, fault.what, {"Retry-After": "5"}) from None
+    except TimeoutError:
+        raise HTTPException(503, f"No answer within {seconds:g} s.", {"Retry-After": "1"}) from None
+
+
+# --- tensors -------------------------------------------------------------------------------------------------------
+
+
+def _add_inference(app: FastAPI, served: Mapping[str, ServedProblem], limits: Limits) -> None:
+    tags: list[Any] = ["Open Inference Protocol v2"]
+
+    def find(model: str, version: str = "") -> ServedProblem:
+        if model not in served:
+            raise HTTPException(404, f"There is no model {model!r} here; expected one of {', '.join(served)}.")
+        if version and version != str(served[model].version.number):
+            number = served[model].version.number
+            raise HTTPException(404, f"{model} has no version {version!r} here; the champion is version {number}.")
+        return served[model]
+
+    @app.get("/v2/models/{model}", tags=tags)
+    @app.get("/v2/models/{model}/versions/{version}", tags=tags)
+    async def describe_model(model: str, version: str = "") -> dict[str, Any]:
+        """Inputs and outputs of a champion."""
+        return _describe(find(model, version))
+
+    @app.get("/v2/models/{model}/ready", tags=tags)
+    @app.get("/v2/models/{model}/versions/{version}/ready", tags=tags)
+    async def is_model_ready(model: str, version: str = "") -> dict[str, Any]:
+        found = find(model, version)
+        return {"name": found.problem.name, "ready": True}
+
+    @app.post("/v2/models/{model}/infer", tags=tags)
+    @app.post("/v2/models/{model}/versions/{version}/infer", tags=tags)
+    async def infer(body: InferenceRequest, model: str, version: str = "") -> Response:
+        """What a champion says of values of its inputs. They are not held against the rules of the training data."""
+        found = find(model, version)
+        features = read_tensors(body.inputs, found.model.inputs, limits.rows)
+        wanted = [output.name for output in body.outputs] or list(found.model.outputs)
+        if unknown := [name for name in wanted if name not in found.model.outputs]:
+            raise HTTPException(400, f"No output {', '.join(unknown)}; expected {', '.join(found.model.outputs)}.")
+        answer = await _answer(found, TensorsAsked(features), limits.seconds)
+        assert isinstance(answer, TensorsAnswered)
+        told: dict[str, Any] = {"model_name": model, "model_version": str(answer.version.number)}
+        if body.id:
+            told["id"] = body.id
+        return JSONResponse(told | {"outputs": [write_tensor(name, answer.tensors[name]) for name in wanted]})
+
+
+def _describe(served: ServedProblem) -> dict[str, Any]:
+    model = served.model
+    inputs = [describe_tensor(name, spec.dtype, spec.shape) for name, spec in model.inputs.items()]
+    for told in inputs:
+        if columns := served.problem.columns.get(told["name"]):
+            told["parameters"] = {"columns": list(columns)}
+    return {
+        "name": served.problem.name,
+        "versions": [str(served.version.number)],
+        "platform": "keras",
+        "inputs": inputs,
+        "outputs": [describe_tensor(name, str(array.dtype), array.shape[1:]) for name, array in model.outputs.items()],
+    }
+
+
+# --- health and metrics --------------------------------------------------------------------------------------------
+
+
+def _add_health(app: FastAPI, served: Sequence[ServedProblem], metrics: ServingMetrics) -> None:
+    tags: list[Any] = ["health"]
+
+    @app.get("/v2", tags=tags)
+    async def describe_server() -> dict[str, Any]:
+        return {"name": "modelkeep", "version": __version__, "extensions": []}
+
+    @app.get("/v2/health/live", tags=tags)
+    async def is_live() -> dict[str, bool]:
+        return {"live": True}
+
+    @app.get("/v2/health/ready", tags=tags)
+    async def is_ready() -> dict[str, bool]:
+        """Models are loaded and compiled before the first request is taken on."""
+        return {"ready": True}
+
+    @app.get("/metrics", tags=tags, response_class=Response)
+    async def show_metrics() -> Response:
+        """In the format of Prometheus."""
+        text, kind = metrics.render()
+        return Response(text, media_type=kind)
+
+
+# --- errors --------------------------------------------------------------------------------------------------------
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def refuse_invalid(_: Request, fault: RequestValidationError) -> Response:
+        faults = fault.errors()
+        if faults[0]["type"] == "json_invalid":
+            return _refuse(400, f"The body is not JSON: {faults[0]['ctx']['error']}.")
+        fields = {_place(one["loc"]): one["msg"].removeprefix("Value error, ") for one in faults[:_MOST_FAULTS]}
+        first = next(iter(fields))
+        return _refuse(422, f"{first}: {fields[first]}", fields)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refuse(_: Request, fault: StarletteHTTPException) -> Response:
+        return _refuse(fault.status_code, str(fault.detail), headers=fault.headers)
+
+    @app.exception_handler(TensorInvalid)
+    async def refuse_tensor(_: Request, fault: TensorInvalid) -> Response:
+        return _refuse(400, f"{fault.what} Expected {fault.expected}; received {fault.received}.")
+
+    @app.exception_handler(PredictionsInvalid)
+    async def refuse_values(_: Request, fault: PredictionsInvalid) -> Response:
+        return _refuse(422, f"The model has no answer to these values. {fault.what}")
+
+    @app.exception_handler(Exception)
+    async def say_fault(_: Request, fault: Exception) -> Response:
+        return _refuse(500, "The server failed to answer; its log says why.")
+
+
+def _place(location: Sequence[Any]) -> str:
+    """("body", "rows", 3, "RM") → "rows[3].RM"."""
+    text = ""
+    for part in location[1:]:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".") or "body"
+
+
+def _refuse(
+    code: int, error: str, fields: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    told = Told(error=error, fields=dict(fields or {})).model_dump(exclude_defaults=True)
+    return JSONResponse(told, code, dict(headers) if headers else None)

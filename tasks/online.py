@@ -1,0 +1,235 @@
+"""Online scoring: a champion, compiled and warm, that answers questions about rows and tensors, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelkeep.errors import ModelkeepError
+from problems.outline.objectives import Classification
+from problems.outline.problem import Inputs, Problem, Rows, Stack
+from store.registry import Version
+from tasks.champion import LoadedChampion, compiled, predict_in_batches
+from tasks.row_fields import Row, to_content
+from tasks.score_rows import batch_size
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from great_expectations.expectations import Expectation
+
+    from problems.outline.objectives import Objective
+
+BATCH_ROWS = 256
+
+
+class CannotBeServed(ModelkeepError):
+    """The champion of a problem takes something that a request cannot hold."""
+
+
+@dataclass(frozen=True)
+class RowsAsked:
+    """Rows with the problem's own fields, as `tasks.row_fields` checks them."""
+
+    rows: Sequence[Row]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class TensorsAsked:
+    """Values of the model's inputs by name, arrays (n, …) of their types."""
+
+    features: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.features.values())))
+
+
+@dataclass(frozen=True)
+class RowsAnswered:
+    """What a version says of each row: its predictions, or {"error": which rules of the training data it breaks}."""
+
+    version: Version
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class TensorsAnswered:
+    """What a version says, as arrays (n, …) by name."""
+
+    version: Version
+    tensors: Mapping[str, np.ndarray]
+
+
+Question = RowsAsked | TensorsAsked
+Answer = RowsAnswered | TensorsAnswered
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows (n) that were asked about together: the positions (int64) of those that keep the rules, the model's outputs
+    for these, and what is wrong with each of the others."""
+
+    champion: LoadedChampion
+    rows: Sequence[Row]
+    good: np.ndarray
+    outputs: np.ndarray
+    set_aside: Mapping[int, str]
+
+
+class OnlineModel:
+    """A champion that answers. `on_scored` is told of the rows of each batch.
+
+    It is compiled for every size of batch as it is made, so that no question waits for that. Raises CannotBeServed.
+    """
+
+    def __init__(
+        self, problem: Problem, champion: LoadedChampion, on_scored: Callable[[Scored], None] = lambda scored: None
+    ) -> None:
+        self.problem, self.champion = problem, champion
+        self.inputs = model_inputs(champion)
+        self._on_scored, self._call = on_scored, compiled(champion.model)
+        self._rules: list[Expectation] | None = None
+        one = {name: _zeros(spec) for name, spec in self.inputs.items()}
+        self._most = 1 << (min(BATCH_ROWS, batch_size(one)).bit_length() - 1)
+        for size in (1 << power for power in range(self._most.bit_length())):
+            outputs = self._call({name: array.repeat(size, axis=0) for name, array in one.items()})
+        # Possible as probabilities and as numbers: only the columns that the objective makes of them matter here.
+        possible = outputs[:1] * 0 + 1 / outputs.shape[-1]
+        self.outputs = tensors_of(champion.objective, champion.predictions(possible))
+        if problem.rows:
+            with suppress(Exception):  # a row of zeros may be none that the problem can read
+                self._check(self._read([blank_row(problem.rows)]).frame)
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers to a batch, in the order of the questions. Raises PredictionsInvalid, and what the problem's
+        `inputs` raises."""
+        rows = [question for question in questions if isinstance(question, RowsAsked)]
+        tensors = [question for question in questions if isinstance(question, TensorsAsked)]
+        about_tensors = iter(self._answer_tensors(tensors) if tensors else [])
+        about_rows = iter(self._answer_rows(rows) if rows else [])  # last, since these are told when all went well
+        return [next(about_rows) if isinstance(one, RowsAsked) else next(about_tensors) for one in questions]
+
+    def _answer_rows(self, questions: Sequence[RowsAsked]) -> list[RowsAnswered]:
+        import numpy as np
+
+        rows = [row for question in questions for row in question.rows]
+        inputs = self._read(rows)
+        offending = self._check(inputs.frame)
+        good = np.delete(np.arange(len(rows)), list(offending))
+        answers: list[Mapping[str, Any]] = [{"error": offending.get(place)} for place in range(len(rows))]
+        outputs = np.empty(0)
+        if len(good):
+            outputs = self._call_model({name: inputs.features[name][good] for name in self.inputs})
+            said = records(self.champion.objective, self.champion.predictions(outputs))
+            for place, record in zip(good.tolist(), said, strict=True):
+                answers[place] = record
+        self._on_scored(Scored(self.champion, rows, good, outputs, offending))
+        taken = iter(answers)
+        return [RowsAnswered(self.champion.version, [next(taken) for _ in question.rows]) for question in questions]
+
+    def _answer_tensors(self, questions: Sequence[TensorsAsked]) -> list[TensorsAnswered]:
+        import numpy as np
+
+        names = list(questions[0].features)
+        features = {name: np.concatenate([question.features[name] for question in questions]) for name in names}
+        tensors = tensors_of(self.champion.objective, self.champion.predictions(self._call_model(features)))
+        ends = np.cumsum([len(question) for question in questions])
+        return [
+            TensorsAnswered(
+                self.champion.version, {name: array[end - len(question) : end] for name, array in tensors.items()}
+            )
+            for question, end in zip(questions, ends, strict=True)
+        ]
+
+    @property
+    def _form(self) -> Rows | Stack:
+        assert self.problem.rows is not None  # rows are asked about only where there is a form
+        return self.problem.rows
+
+    def _read(self, rows: Sequence[Row]) -> Inputs:
+        return self._form.inputs(to_content(self._form, rows))
+
+    def _check(self, frame: pd.DataFrame) -> dict[int, str]:
+        from validation.rows import find_offending_rows, rules_of_one_row
+
+        if self._rules is None:
+            self._rules = rules_of_one_row(self.problem.expectations(), [str(column) for column in frame])
+        return find_offending_rows(frame, self._rules)
+
+    def _call_model(self, features: Mapping[str, Any]) -> np.ndarray:
+        """With the next power of two as the size of the batch, so that few sizes are compiled."""
+        num_rows = len(next(iter(features.values())))
+        return predict_in_batches(self._call, features, min(self._most, 1 << (num_rows - 1).bit_length()))
+
+
+# --- what goes in and out ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input of a model: numpy's name of its type ("string" for text), and the shape of one example."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def model_inputs(champion: LoadedChampion) -> dict[str, TensorSpec]:
+    """Raises CannotBeServed where an input has no name or no fixed shape."""
+    inputs = champion.model.input
+    shapes = {name: spec.shape[1:] for name, spec in inputs.items()} if isinstance(inputs, Mapping) else {}
+    if not shapes or any(size is None for shape in shapes.values() for size in shape):
+        raise CannotBeServed(
+            f"The model of {champion.version.run} cannot be served.",
+            expected="inputs with names and fixed shapes",
+            received=", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "inputs without names",
+            next_step="give keras.Model a dictionary of inputs in the problem's build()",
+        )
+    return {name: TensorSpec(str(inputs[name].dtype), tuple(shape)) for name, shape in shapes.items()}
+
+
+def _zeros(spec: TensorSpec) -> np.ndarray:
+    """Of one example; or empty texts."""
+    import numpy as np
+
+    shape = (1, *spec.shape)
+    return np.full(shape, "", object) if spec.dtype == "string" else np.zeros(shape, spec.dtype)
+
+
+def blank_row(form: Rows | Stack) -> Row:
+    """Of zeros and texts that say nothing."""
+    import datetime
+
+    import numpy as np
+
+    if isinstance(form, Stack):
+        return {form.name: np.zeros(form.shape, form.dtype)}
+    values = {"int64": 0, "float64": 0.0, "str": "-", "bool": False, "date": datetime.datetime(2000, 1, 1)}
+    return {name: values[kind] for name, kind in form.columns.items()}
+
+
+def records(objective: Objective, predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row's predictions as JSON; of classes all probabilities by name."""
+    if isinstance(objective, Classification):
+        shares = objective.probabilities(predictions).tolist()
+        labels = predictions["predicted"].tolist()
+        return [
+            {"predicted": label, "probabilities": dict(zip(objective.classes, share, strict=True))}
+            for label, share in zip(labels, shares, strict=True)
+        ]
+    columns = {str(name): predictions[name].tolist() for name in predictions}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def tensors_of(objective: Objective, predictions: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The predictions' columns as arrays (n,); but of classes the probabilities as one array, float32 (n, classes)."""
+    import numpy as np
+
+    if isinstance(objective, Classification):
+        shares = objective.probabilities(predictions).astype(np.float32)
+        return {"probabilities": shares, "predicted": predictions["predicted"].to_numpy(object)}
+    return {str(name): predictions[name].to_numpy() for name in predictions}

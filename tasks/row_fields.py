@@ -1,0 +1,124 @@
+"""The fields of one row as JSON has them: their types, checked strictly, and how rows become what a problem reads.
+
+A row of a table has the columns that its problem names, and a picture or another array is a row with one field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
+
+from problems.outline.problem import Rows, Stack
+from problems.outline.raw import EXPECTED, PARSERS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+
+def _without_point(value: object) -> object:
+    """3.0 is a whole number in JSON as 3 is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_without_point)]
+
+
+def row_type(name: str, form: Rows | Stack) -> Any:
+    """A TypedDict whose keys are the fields, for pydantic: strict, and without NaN and infinities."""
+    from typing_extensions import TypedDict
+
+    fields: dict[str, Any]
+    if isinstance(form, Stack):
+        fields = {form.name: _array(form.dtype, form.shape)}
+    else:
+        fields = {column: _value(kind) for column, kind in form.columns.items()}
+        fields |= {column: NotRequired[_value("str")] for column in form.ids}
+    row = TypedDict(f"{name}_row", fields)  # type: ignore[misc]
+    return with_config(ConfigDict(strict=True, allow_inf_nan=False))(row)
+
+
+def _value(kind: str) -> Any:
+    """A field of a table; null stands for a missing value."""
+    described = Field(description=EXPECTED[kind])
+    if kind == "date":
+        parsed = BeforeValidator(_parse_date, json_schema_input_type=str | None)
+        return Annotated[Any, parsed, described]
+    if kind == "int64":
+        return Annotated[Annotated[WholeNumber, Field(ge=-(2**63), le=2**63 - 1)] | None, described]
+    if kind == "str":
+        return Annotated[Annotated[str, AfterValidator(require_unicode)] | None, described]
+    return Annotated[(bool if kind == "bool" else float) | None, described]
+
+
+def require_unicode(text: str) -> str:
+    """JSON can write halves of a character, which no file could hold. Raises ValueError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("expected text of whole characters") from None
+    return text
+
+
+def _parse_date(value: object) -> object:
+    """Raises ValueError."""
+    if value is None:
+        return None
+    try:
+        return PARSERS["date"](value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError(f"expected {EXPECTED['date']}") from None
+
+
+def _array(dtype: str, shape: Sequence[int]) -> Any:
+    """Lists in lists, of exactly this shape."""
+    import numpy as np
+
+    kind = np.dtype(dtype)
+    value: Any = float
+    if kind.kind in "iu":
+        value = Annotated[int, Field(ge=int(np.iinfo(kind).min), le=int(np.iinfo(kind).max))]
+    for size in reversed(shape):
+        value = Annotated[list[value], Field(min_length=size, max_length=size)]
+    return value
+
+
+def to_content(form: Rows | Stack, rows: Sequence[Row]) -> Any:
+    """Rows (n) of these fields as a problem's `inputs` takes them: a frame with its columns, or an array (n, …)."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(form, Stack):
+        return np.array([row[form.name] for row in rows], form.dtype)
+    return pd.DataFrame(
+        {name: _column(kind, [row[name] for row in rows], form.missing_values) for name, kind in form.columns.items()},
+        copy=False,
+    )
+
+
+def ids_of(form: Rows | Stack, rows: Sequence[Row]) -> dict[str, list[str | None]]:
+    """The columns that name the rows, for those that any row has."""
+    names = [name for name in getattr(form, "ids", ()) if any(name in row for row in rows)]
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _column(kind: str, values: list[Any], missing: Sequence[str]) -> np.ndarray | pd.Series:
+    """In the dtypes that a table of a file has: where values are missing int64 becomes float64, bool becomes object."""
+    import numpy as np
+    import pandas as pd
+
+    if kind == "str":
+        return pd.Series([None if value in missing else value for value in values], dtype="str")
+    if kind == "date":
+        return np.array(values, "datetime64[us]")
+    has_gaps = None in values
+    if kind == "bool":
+        return np.array(values, object if has_gaps else bool)
+    if kind == "int64" and not has_gaps:
+        return np.array(values, np.int64)
+    return np.array([math.nan if value is None else value for value in values], np.float64)
