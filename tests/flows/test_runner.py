@@ -9,7 +9,7 @@ import pytest
 from prefect import flow, task
 
 from flows.compare import compare
-from flows.runner import open_runner, run_all
+from flows.runner import open_runner, run_all, run_each
 from flows.server import ServerAddress
 from modelkeep.errors import ModelkeepError
 
@@ -17,6 +17,24 @@ from modelkeep.errors import ModelkeepError
 @task
 def divide(number: int) -> tuple[float, int]:
     return 6 / number, os.getpid()
+
+
+@task
+def leave_a_note(number: int, folder: str) -> None:
+    if number == 1:
+        os._exit(9)
+    Path(folder, str(number)).touch()
+
+
+@flow
+def leave_notes(numbers: list[int], folder: str, setting: str) -> list[str]:
+    calls = [{"number": number, "folder": folder} for number in numbers]
+    return [type(fault).__name__ for fault in run_each(leave_a_note, calls, setting)]
+
+
+@flow
+def divide_each(numbers: list[int], setting: str) -> list[str]:
+    return [str(fault) for fault in run_each(divide, [{"number": number} for number in numbers], setting)]
 
 
 @flow
@@ -41,6 +59,18 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_a_cluster_tasks_run_in_this_process_in_order(prefect_server: ServerAddress) -> None:
     results = divide_all([1, 2, 3], "threads")
     assert results == [(6.0, os.getpid()), (3.0, os.getpid()), (2.0, os.getpid())]
+
+
+@pytest.mark.server
+def test_a_fault_may_be_told_and_not_raised(prefect_server: ServerAddress) -> None:
+    assert divide_each([1, 0, 3], "threads") == ["division by zero"]
+
+
+@pytest.mark.server
+@pytest.mark.dask
+def test_a_process_that_dies_takes_no_other_task_with_it(prefect_server: ServerAddress, tmp_path: Path) -> None:
+    assert len(leave_notes([1, 2, 3, 4], str(tmp_path), "dask")) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3", "4"]
 
 
 @pytest.mark.server

@@ -93,6 +93,17 @@ def test_prefect_shows_a_run_for_each_trial_the_table_and_the_pictures(tuned: di
     assert "study.html" in str(artifacts["digits-study-page"].data)
 
 
+@pytest.mark.dask
+def test_trials_may_run_in_the_processes_of_a_cluster(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELKEEP_STUDIES", f"sqlite:///{tmp_path / 'studies.db'}")
+    monkeypatch.setenv("MODELKEEP_RUNNER", "dask")
+    found = tune("digits", trials=4, seeds=1, **{**asked, "store": str(tmp_path / "store")})
+    assert found["num_done"] == 4 and found["states"].get("complete", 0) >= 2
+    assert len({str(trial["settings"]) for trial in found["trials"]}) > 1
+
+
 def test_workers_elsewhere_need_a_database_that_they_reach() -> None:
     with pytest.raises(ModelkeepError, match="cannot reach the studies"):
         find_storage(Settings(runner="dask://10.0.0.1:8786", studies=""))
