@@ -1,4 +1,4 @@
-"""Puts what prefect.yaml declares on the Prefect server: `train` for every problem, on a schedule, in a work pool.
+"""Puts what prefect.yaml declares on the Prefect server: the flows for every problem, with schedules, in a work pool.
 
 python -m deployments.deploy          deploys, and takes off the server what is no longer declared
 python -m deployments.deploy --show   prints the prefect.yaml that it would deploy
@@ -10,18 +10,22 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.run_tags import OURS
 from modelkeep.errors import ModelkeepError
+from problems.outline.catalogue import load_problem
+from store.artifacts import digest_of
+from tasks.code_digest import code_digest
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
 PREFECT_YAML = Path(__file__).with_name("prefect.yaml")
-OURS = "modelkeep"  # the tag of everything that is deployed here, and of nothing else
 
 
 class DeploymentFailed(ModelkeepError):
@@ -29,12 +33,26 @@ class DeploymentFailed(ModelkeepError):
 
 
 def declare(problems: Sequence[str], template: Path = PREFECT_YAML) -> dict[str, Any]:
-    """A prefect.yaml as data, with each deployment of the template once for each problem."""
+    """A prefect.yaml as data, with each deployment of the template once for each problem that has what it needs."""
     import yaml
 
     declared: dict[str, Any] = yaml.safe_load(template.read_text(encoding="utf-8"))
-    entries = [_fill(entry, problem) for entry in declared["deployments"] for problem in problems]
-    return {**declared, "deployments": entries}
+    entries = []
+    for entry in declared["deployments"]:
+        needs = entry.pop("needs", [])
+        entries += [_fill(entry, problem) for problem in problems if _has_any(problem, needs)]
+    version = _version_of(declared, entries)
+    return {**declared, "deployments": [{**entry, "version": version} for entry in entries]}
+
+
+def _has_any(problem: str, needs: list[str]) -> bool:
+    return not needs or any(getattr(load_problem(problem), name) is not None for name in needs)
+
+
+def _version_of(declared: dict[str, Any], entries: list[dict[str, Any]]) -> str:
+    """Another one whenever Prefect would keep something else: also the parameters of the flows are part of that."""
+    modules = sorted({entry["entrypoint"].rpartition(".")[0] for entry in entries})
+    return digest_of({"declared": {**declared, "deployments": entries}, "code": code_digest(*modules)})[:12]
 
 
 def as_yaml(declared: dict[str, Any]) -> str:
@@ -43,13 +61,19 @@ def as_yaml(declared: dict[str, Any]) -> str:
     return str(yaml.safe_dump(declared, sort_keys=False, width=120))
 
 
+def is_deployed(client: SyncPrefectClient, declared: dict[str, Any]) -> bool:
+    """Whether the server has each deployment of the declaration as it is declared, and no other of ours."""
+    wanted = {_key(entry): entry["version"] for entry in declared["deployments"]}
+    return wanted == {(found.entrypoint, found.name): found.version for found in deployments_of(client)}
+
+
 def deploy(declared: dict[str, Any]) -> list[str]:
     """Make the server PREFECT_API_URL match the declaration. Returns `flow/deployment` of each that is there now."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
         for pool in sorted({entry["work_pool"]["name"] for entry in declared["deployments"]}):
-            _require_pool(client, pool)
+            require_pool(client, pool)
         if declared["deployments"]:
             _run_prefect_deploy(declared)
         present = _remove_undeclared(client, declared["deployments"])
@@ -67,16 +91,17 @@ def _fill(value: Any, problem: str) -> Any:
     return value
 
 
-def _require_pool(client: SyncPrefectClient, name: str) -> None:
+def require_pool(client: SyncPrefectClient, name: str, limit: int | None = None) -> None:
+    """A work pool of type process, with so many runs at once; one that is there is left as it is."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
-    try:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
-    except ObjectAlreadyExists:
-        return  # Left as it is: limits and variables may have been set by hand.
+    with suppress(ObjectAlreadyExists):
+        client.create_work_pool(
+            WorkPoolCreate(name=name, type="process", base_job_template=template, concurrency_limit=limit)
+        )
 
 
 def _run_prefect_deploy(declared: dict[str, Any]) -> None:
@@ -103,22 +128,43 @@ def _run_prefect_deploy(declared: dict[str, Any]) -> None:
 
 
 def _remove_undeclared(client: SyncPrefectClient, entries: list[dict[str, Any]]) -> list[DeploymentResponse]:
-    """Prefect deletes nothing by itself: a schedule that is taken out of the file would run on."""
+    """Prefect deletes nothing by itself: a schedule that is taken out of the file would run on.
+
+    A deployment with runs in progress is unscheduled only, and goes with the next call: with it Prefect deletes the
+    limit that its runs hold, and answers with 500 when they end.
+    """
+    slugs = {_key(entry): {schedule["slug"] for schedule in entry.get("schedules", [])} for entry in entries}
+    kept = []
+    for found in list(deployments_of(client)):
+        key = (found.entrypoint or "", found.name)
+        for schedule in found.schedules:
+            if schedule.slug not in slugs.get(key, ()):
+                client.delete_deployment_schedule(found.id, schedule.id)
+        if key in slugs:
+            kept.append(found)
+            continue
+        client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
+        if not _is_running(client, found):
+            client.delete_deployment(found.id)
+    return kept
+
+
+def _is_running(client: SyncPrefectClient, deployment: DeploymentResponse) -> bool:
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    states = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}
+    wanted = FlowRunFilter.model_validate({"deployment_id": {"any_": [deployment.id]}, "state": states})
+    return bool(client.read_flow_runs(flow_run_filter=wanted, limit=1))
+
+
+def deployments_of(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
     from prefect.client.schemas.filters import DeploymentFilter
 
-    slugs = {_key(entry): {schedule["slug"] for schedule in entry.get("schedules", [])} for entry in entries}
-    ours = client.read_deployments(deployment_filter=DeploymentFilter.model_validate({"tags": {"all_": [OURS]}}))
-    kept = []
-    for found in ours:
-        key = (found.entrypoint, found.name)
-        if key not in slugs:
-            client.delete_deployment(found.id)
-            continue
-        for schedule in found.schedules:
-            if schedule.slug not in slugs[key]:
-                client.delete_deployment_schedule(found.id, schedule.id)
-        kept.append(found)
-    return kept
+    tagged = DeploymentFilter.model_validate({"tags": {"all_": [OURS]}})
+    num_found = 0
+    while page := client.read_deployments(deployment_filter=tagged, offset=num_found):
+        yield from page
+        num_found += len(page)
 
 
 def _require_all(entries: list[dict[str, Any]], present: list[DeploymentResponse]) -> None:

@@ -7,7 +7,7 @@ import math
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -491,6 +491,77 @@ def monitor(
 
 
 @app.command()
+def retrain(
+    problem: ProblemArgument,
+    data: Annotated[str, typer.Option(help="A newer file, path or address, in place of the source.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; what `monitor` has found if left out.")] = "",
+    cooldown_hours: Annotated[
+        float, typer.Option(min=0, help="Hours that lie between two retrainings, at least; 0 does it now.")
+    ] = 24.0,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a challenger on what has come since, and make it champion if it is not worse; else say why not.
+
+    What has come are windows whose truth `monitor --labels` has brought, or a newer file. The champion's settings are
+    kept, and both are tested on the same rows: those of before, and the last fifth of the new ones.
+
+    Examples:
+
+      modelkeep retrain churn
+
+      modelkeep retrain bakery --data turnovers-to-june.csv --reason "the new shop"
+    """
+    from dataclasses import asdict
+
+    from flows.local_run import run_retrain, show_log_lines
+    from problems.outline.catalogue import problem_path
+
+    problem_path(problem)
+    show_log_lines()
+    found = run_retrain(problem, _absolute(data), reason, cooldown_hours, _store_uri(store))
+    roles = {"promoted": "is champion", "kept": "was registered, and the champion kept"}
+    lines = [
+        f"{problem} version {found.version} {roles[found.outcome]}. {found.sentence}" if found.run else found.sentence
+    ]
+    lines += [f"  because of {found.cause}", f"  run     {found.run}"] if found.run else []
+    _print(asdict(found), as_json, "\n".join(lines))
+
+
+@app.command()
+def simulate(
+    problem: ProblemArgument,
+    start: Annotated[str, typer.Option(help="When the first period may begin, a date; after 40 % if left out.")] = "",
+    every: Annotated[int, typer.Option(min=0, help="Retrain each so many periods too; 0 for not.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyperparameter; may be repeated.")
+    ] = None,
+    variant: Annotated[str, typer.Option(help="A named setting of the problem, such as linear.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of every training.")] = 0,
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Live through a forecast's data once more: what would keeping the champion alive have been worth?
+
+    The first champion learns from what was known at the start. The rest is forecast, monitored and retrained week by
+    week, or year by year where data comes more slowly; a copy of the first champion is left alone.
+
+    Examples:
+
+      modelkeep simulate bakery
+
+      modelkeep simulate co2 --every 5 --variant linear
+    """
+    from flows.local_run import run_simulate, show_log_lines
+    from problems.outline.catalogue import problem_path
+
+    problem_path(problem)
+    show_log_lines()
+    found = run_simulate(problem, start, every, parse_settings(settings or []), variant, seed, _store_uri(store))
+    _print(found, as_json, f"{found['sentence']}\n  page    {found['page']}")
+
+
+@app.command()
 def serve(
     problems: Annotated[str, typer.Argument(help="Problems, with commas between them.")],
     host: Annotated[str, typer.Option(help="The address to listen at; 127.0.0.1 is heard on this machine only.")] = (
@@ -653,6 +724,51 @@ def rollback(problem: ProblemArgument, reason: ReasonOption = "rolled back by ha
 
     version = Registry(open_store(_store_uri(store))).rollback(problem, actor=actor_name(), reason=reason)
     print(f"{problem}: version {version.number} is champion again")
+
+
+@app.command()
+def export(
+    problem: ProblemArgument,
+    number: Annotated[int | None, typer.Option("--version", help="The champion if left out.")] = None,
+    form: Annotated[Literal["savedmodel", "onnx"], typer.Option("--format", help="What others can load.")] = (
+        "savedmodel"
+    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder; its subfolders are problem/version.")] = (
+        Path("exports")
+    ),
+    store: StoreOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version as a TensorFlow SavedModel, in the folders that TensorFlow Serving polls, or as ONNX.
+
+    It is loaded back, and handed out only if it predicts what the registered model predicts on its test rows.
+
+    Examples:
+
+      modelkeep export housing --output exports
+
+      modelkeep export digits --version 2 --format onnx
+    """
+    from dataclasses import asdict
+
+    from flows.local_run import import_keras, quiet_libraries
+    from problems.outline.catalogue import load_problem
+    from store import open_store
+    from tasks.champion import find_version
+
+    found, kept = load_problem(problem), open_store(_store_uri(store))
+    find_version(kept, problem, number)  # a mistake is told before anything is loaded
+    quiet_libraries()
+    import_keras()
+    from tasks.export import export_version
+
+    place, exported = export_version(found, kept, number, form, output)
+    told = (
+        f"{problem} version {exported.version} as {form}: {place}\n  its predictions of {exported.num_compared:,} test "
+        f"rows differ by {exported.difference:.1e} at most; {exported.size:,} bytes; one row takes "
+        f"{exported.milliseconds:.2f} ms, the registered model {exported.keras_milliseconds:.2f}"
+    )
+    _print({**asdict(exported), "place": str(place)}, as_json, told)
 
 
 @app.command()

@@ -18,8 +18,10 @@ from tasks.requests import Request, backend_name
 from tasks.runs import problem_of
 
 if TYPE_CHECKING:
+    from flows.server import ServerAddress
     from flows.train import Trained
     from tasks.monitor import Monitored
+    from tasks.retraining import Retrained
     from tasks.score import Scored
 
 logger = logging.getLogger("modelkeep")
@@ -107,6 +109,35 @@ def run_monitor(problem: str, window: str, data: str, labels: str, store: str) -
         return monitor(ProblemName(problem), window, data, labels, store)
 
 
+def run_retrain(problem: str, data: str, reason: str, cooldown_hours: float, store: str) -> Retrained:
+    """Retrain here. Raises what the flow raises; nothing is started where there is nothing to do."""
+    from store import open_store
+    from tasks.retraining import plan_retraining, stay
+
+    plan = plan_retraining(open_store(store), problem, data, reason, cooldown_hours)
+    if plan.stay:
+        return stay(problem, plan.stay, plan.cause)
+    with seen_by_prefect(problem):
+        from flows.retrain import retrain
+
+        return retrain(ProblemName(problem), data, reason, cooldown_hours, store)
+
+
+def run_simulate(
+    problem: str, start: str, every: int, settings: dict[str, Any], variant: str, seed: int, store: str
+) -> dict[str, Any]:
+    """Simulate here. Raises what the flow raises, and what is wrong with the request before anything starts."""
+    from tasks.recent import time_column
+
+    found = load_problem(problem)
+    time_column(found)
+    found.complete(variant, settings)
+    with seen_by_prefect(problem):
+        from flows.simulate import simulate
+
+        return simulate(ProblemName(problem), start, every, settings, variant, seed, store)
+
+
 def flow_parameters(request: Request) -> dict[str, Any]:
     """The request as parameters of the flow `train`."""
     return {
@@ -143,8 +174,26 @@ def seen_by_prefect(problem: str, *, imports_keras: bool = True) -> Iterator[Non
     with local_run_settings():
         for run in close_stale_runs():
             logger.info("closed the run %s, whose process was gone", run.name)
-        with tags(problem, *local_run_tags()):
+        with tags(problem, *local_run_tags()), _server_loss_told(address):
             yield
+
+
+@contextmanager
+def _server_loss_told(address: ServerAddress) -> Iterator[None]:
+    """Raises ServerUnavailable where the server stays away for longer than Prefect asks it again."""
+    from httpx import ConnectError
+
+    from flows.server import ServerUnavailable
+
+    try:
+        yield
+    except ConnectError as fault:
+        raise ServerUnavailable(
+            "The Prefect server went away and did not come back.",
+            where=address.api_url,
+            received=str(fault),
+            next_step="start it, and give the same command again: it goes on where it stopped",
+        ) from None
 
 
 def import_keras() -> None:
@@ -184,6 +233,8 @@ def quiet_libraries() -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "modelkeep",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # A server that is gone is asked again for four minutes, not for one.
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
         # Keras would also read a file in the home folder, of which the steps' keys know nothing.
         "KERAS_BACKEND": backend_name(),
     }

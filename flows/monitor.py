@@ -12,6 +12,7 @@ from typing import Annotated
 from prefect import flow, runtime
 from pydantic import Field
 
+from flows.run_tags import note_process
 from problems.outline.catalogue import ProblemName
 from tasks.monitor import Monitored, check_window, conclude, measure_window, take_window
 from tasks.settings import load_settings
@@ -22,7 +23,7 @@ def _run_name() -> str:
     return f"monitor {runtime.flow_run.parameters['problem']} · {moment}"
 
 
-@flow(name="monitor", flow_run_name=_run_name, log_prints=False)
+@flow(name="monitor", flow_run_name=_run_name, log_prints=False, on_running=[note_process])
 def monitor(
     problem: Annotated[ProblemName, Field(description="Whose windows are watched")],
     window: Annotated[str, Field(description="The id of a scored window; empty for the newest")] = "",

@@ -12,6 +12,7 @@ from typing import Annotated
 from prefect import flow, runtime
 from pydantic import Field
 
+from flows.run_tags import note_process
 from problems.outline.catalogue import ProblemName
 from tasks.score import Scored, score
 from tasks.settings import load_settings
@@ -22,7 +23,7 @@ def _run_name() -> str:
     return f"predict {runtime.flow_run.parameters['problem']} · {moment}"
 
 
-@flow(name="predict", flow_run_name=_run_name, log_prints=False)
+@flow(name="predict", flow_run_name=_run_name, log_prints=False, on_running=[note_process])
 def predict(
     problem: Annotated[ProblemName, Field(description="Whose champion is asked")],
     window: Annotated[str, Field(description="A table (path or address), a folder of pictures, or one picture")],

@@ -13,14 +13,13 @@ from pydantic import Field
 from flows.train import begin_run
 from modelkeep.errors import ModelkeepError
 from store import open_store
-from store.artifacts import ArtifactRef, Store
 from tasks.evaluate import evaluate
 from tasks.fit import fit, fit_fold
 from tasks.ingest import ingest
 from tasks.manifest import describe_run
 from tasks.prepare import prepare
 from tasks.requests import backend_name
-from tasks.runs import read_manifest
+from tasks.runs import chosen_examples, own_file, read_manifest
 from tasks.settings import load_settings
 from tasks.validate import validate
 
@@ -43,9 +42,10 @@ def reproduce(
         "",
         manifest["seed"],
         manifest["sample"],
-        _own_file(open_store(uri), manifest),
+        own_file(open_store(uri), manifest),
         manifest["full"],
         uri,
+        **chosen_examples(manifest),
     )
     began_from = [source["version"] for source in manifest["sources"] if source.get("version")]
     versions = {version["problem"]: version["number"] for version in began_from}
@@ -75,13 +75,6 @@ def compare(manifest: Mapping[str, Any], now: Mapping[str, Any], metrics: Mappin
         "metrics": {name: [value, metrics.get(name)] for name, value in manifest["metrics"].items()},
         "changed": json.loads(json.dumps(changed)),
     }
-
-
-def _own_file(store: Store, manifest: Mapping[str, Any]) -> str:
-    """The user's own file as the store has it: theirs may have changed since, or be gone."""
-    if not manifest["data"]:
-        return ""
-    return str(store.local_path(ArtifactRef.from_dict(manifest["sources"][0]["ref"])))
 
 
 def _require_backend(manifest: Mapping[str, Any]) -> None:

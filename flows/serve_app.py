@@ -6,26 +6,27 @@ Only the shape of requests and answers is decided here; what is answered comes f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from modelkeep import __version__
 from problems.outline.catalogue import read_card
 from problems.outline.objectives import Classification, PredictionsInvalid
+from store.registry import Version
 from tasks.micro_batches import Overloaded, Stopping
-from tasks.online import Answer, Question, RowsAnswered, RowsAsked, TensorsAnswered, TensorsAsked
+from tasks.online import Answer, ChampionChanged, Question, RowsAnswered, RowsAsked, TensorsAnswered, TensorsAsked
 from tasks.row_fields import WholeNumber, row_type
 from tasks.served import ServedProblem
 from tasks.serving_metrics import ServingMetrics
-from tasks.tensors import DATATYPES, TensorInvalid, describe_tensor, read_tensors, write_tensor
+from tasks.tensors import DATATYPES, TensorInvalid, describe_tensor, join_binary, read_tensors, write_tensor
 
 _MOST_FAULTS = 20
 
@@ -100,7 +101,7 @@ def build_app(served: Sequence[ServedProblem], metrics: ServingMetrics, limits: 
 def _add_predict(app: FastAPI, path: str, served: ServedProblem, limits: Limits) -> None:
     problem = served.problem
     assert problem.rows is not None
-    row = row_type(problem.name, problem.rows)
+    row = row_type(problem.name, problem.rows, served.model.describe_rules())
     rows: Any = Annotated[list[row], Field(min_length=1, max_length=limits.rows)]  # type: ignore[valid-type]
     asked = create_model(f"{problem.name}_rows", __config__=ConfigDict(strict=True), rows=(rows, ...))
 
@@ -153,19 +154,42 @@ def _answered(served: ServedProblem) -> Any:
 
 async def _answer(served: ServedProblem, question: Question, seconds: float) -> Answer:
     """Raises HTTPException: 429 where too much is waiting, 503 where it takes too long or the server is stopping."""
-    future: Future[Answer] | None = None
     try:
-        future = served.ask(question)
-        return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+        return await asyncio.wait_for(asyncio.wrap_future(served.ask(question)), seconds)
     except Overloaded as fault:
         raise HTTPException(429, fault.what, {"Retry-After": "1"}) from None
-    except Stopping as fault:
-        raise HTTPException(503, fault.what, {"Retry-After": "5"}) from None
+    except (Stopping, ChampionChanged) as fault:
+        raise HTTPException(503, fault.what, {"Retry-After": "1"}) from None
     except TimeoutError:
         raise HTTPException(503, f"No answer within {seconds:g} s.", {"Retry-After": "1"}) from None
 
 
 # --- tensors -------------------------------------------------------------------------------------------------------
+
+
+class _TensorsRequest(Request):
+    async def json(self) -> Any:
+        length = self.headers.get("inference-header-content-length")
+        if length is None:
+            return await super().json()
+        if not length.isdecimal():
+            raise HTTPException(400, "The header Inference-Header-Content-Length is no number.")
+        try:
+            return join_binary(await self.body(), int(length))
+        except TensorInvalid as fault:
+            raise HTTPException(400, _sentence(fault)) from None
+
+
+class _TensorsRoute(APIRoute):
+    """Reads tensors also where they follow the JSON as bytes, as tritonclient sends them unless told otherwise."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_tensors(request: Request) -> Response:
+            return await handle(_TensorsRequest(request.scope, request.receive))
+
+        return handle_tensors
 
 
 def _add_inference(app: FastAPI, served: Mapping[str, ServedProblem], limits: Limits) -> None:
@@ -174,9 +198,7 @@ def _add_inference(app: FastAPI, served: Mapping[str, ServedProblem], limits: Li
     def find(model: str, version: str = "") -> ServedProblem:
         if model not in served:
             raise HTTPException(404, f"There is no model {model!r} here; expected one of {', '.join(served)}.")
-        if version and version != str(served[model].version.number):
-            number = served[model].version.number
-            raise HTTPException(404, f"{model} has no version {version!r} here; the champion is version {number}.")
+        _require_version(version, served[model].version)
         return served[model]
 
     @app.get("/v2/models/{model}", tags=tags)
@@ -191,21 +213,32 @@ def _add_inference(app: FastAPI, served: Mapping[str, ServedProblem], limits: Li
         found = find(model, version)
         return {"name": found.problem.name, "ready": True}
 
-    @app.post("/v2/models/{model}/infer", tags=tags)
-    @app.post("/v2/models/{model}/versions/{version}/infer", tags=tags)
+    router = APIRouter(route_class=_TensorsRoute, strict_content_type=False)
+
+    @router.post("/v2/models/{model}/infer", tags=tags)
+    @router.post("/v2/models/{model}/versions/{version}/infer", tags=tags)
     async def infer(body: InferenceRequest, model: str, version: str = "") -> Response:
         """What a champion says of values of its inputs. They are not held against the rules of the training data."""
         found = find(model, version)
         features = read_tensors(body.inputs, found.model.inputs, limits.rows)
-        wanted = [output.name for output in body.outputs] or list(found.model.outputs)
-        if unknown := [name for name in wanted if name not in found.model.outputs]:
-            raise HTTPException(400, f"No output {', '.join(unknown)}; expected {', '.join(found.model.outputs)}.")
         answer = await _answer(found, TensorsAsked(features), limits.seconds)
         assert isinstance(answer, TensorsAnswered)
+        _require_version(version, answer.version)  # the champion may have changed meanwhile
+        wanted = [output.name for output in body.outputs] or list(answer.tensors)
+        if unknown := [name for name in wanted if name not in answer.tensors]:
+            raise HTTPException(400, f"No output {', '.join(unknown)}; expected {', '.join(answer.tensors)}.")
         told: dict[str, Any] = {"model_name": model, "model_version": str(answer.version.number)}
         if body.id:
             told["id"] = body.id
         return JSONResponse(told | {"outputs": [write_tensor(name, answer.tensors[name]) for name in wanted]})
+
+    app.include_router(router)
+
+
+def _require_version(asked: str, champion: Version) -> None:
+    """Raises HTTPException where a version is asked for that is not champion."""
+    if asked and asked != str(champion.number):
+        raise HTTPException(404, f"There is no version {asked!r} here; the champion is version {champion.number}.")
 
 
 def _describe(served: ServedProblem) -> dict[str, Any]:
@@ -268,7 +301,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(TensorInvalid)
     async def refuse_tensor(_: Request, fault: TensorInvalid) -> Response:
-        return _refuse(400, f"{fault.what} Expected {fault.expected}; received {fault.received}.")
+        return _refuse(400, _sentence(fault))
 
     @app.exception_handler(PredictionsInvalid)
     async def refuse_values(_: Request, fault: PredictionsInvalid) -> Response:
@@ -285,6 +318,10 @@ def _place(location: Sequence[Any]) -> str:
     for part in location[1:]:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.lstrip(".") or "body"
+
+
+def _sentence(fault: TensorInvalid) -> str:
+    return f"{fault.what} Expected {fault.expected}; received {fault.received}."
 
 
 def _refuse(

@@ -47,6 +47,7 @@ LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 4200
 START_LIMIT_SECONDS = 180.0
 STOP_LIMIT_SECONDS = 10.0
+_SETTLED_SECONDS = 60.0
 
 Progress = Callable[[str], None]
 
@@ -194,13 +195,21 @@ def local_run_settings() -> Iterator[None]:
 # Runs that a killed process has left behind ------------------------------------------------------------------------
 
 
-def close_stale_runs(settled_seconds: float = 60.0) -> list[FlowRun]:
+def close_stale_runs() -> list[FlowRun]:
     """Close runs of this machine whose process is proved dead: Cancelled if that was asked for, else Crashed.
 
     Returns them as they were. One request where there is nothing to do. A run of a deployment that has changed its
-    state within `settled_seconds` is left alone: it may be taken up again, and not have noted its new process yet.
+    state within the last minute is left alone: it may be taken up again, and not have noted its new process yet.
     """
     from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        stale = [run for run in find_stale_runs(client) if _is_settled(run)]
+        return [run for run in stale if close_run(client, run)]
+
+
+def find_stale_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    """Unfinished runs that began in a process of this machine that is gone."""
     from prefect.client.schemas.filters import FlowRunFilter
 
     unfinished = FlowRunFilter.model_validate(
@@ -209,18 +218,15 @@ def close_stale_runs(settled_seconds: float = 60.0) -> list[FlowRun]:
             "state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}},
         }
     )
-    with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=unfinished)
-        stale = [run for run in found if _is_left_behind(run.tags) and _is_settled(run, settled_seconds)]
-        return [run for run in stale if _close_run(client, run)]
+    return [run for run in client.read_flow_runs(flow_run_filter=unfinished) if _is_left_behind(run.tags)]
 
 
-def _is_settled(run: FlowRun, seconds: float) -> bool:
+def _is_settled(run: FlowRun) -> bool:
     if run.deployment_id is None:
         return True
     if run.state is None or run.state.is_pending():
         return False  # Its tags are those of the process before.
-    return (datetime.now(UTC) - run.state.timestamp).total_seconds() >= seconds
+    return (datetime.now(UTC) - run.state.timestamp).total_seconds() >= _SETTLED_SECONDS
 
 
 def _is_left_behind(tags: list[str]) -> bool:
@@ -228,7 +234,7 @@ def _is_left_behind(tags: list[str]) -> bool:
     return any(mark and is_gone(mark) for mark in marks)
 
 
-def _close_run(client: SyncPrefectClient, run: FlowRun) -> bool:
+def close_run(client: SyncPrefectClient, run: FlowRun) -> bool:
     """False where the server refuses it, which is told and stops nothing else."""
     from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
     from prefect.client.schemas.objects import StateType
@@ -321,7 +327,7 @@ def _start_process(folder: Path) -> LocalServer:
     The socket is opened here and handed over: there is no moment in which another program can take the port, and
     clients that come while the server starts are kept waiting by the kernel instead of being refused.
     """
-    listener = _open_listener()
+    listener = _open_listener(folder / "port")
     try:
         base = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
         mark = start_process(
@@ -338,13 +344,16 @@ def _start_process(folder: Path) -> LocalServer:
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     server = LocalServer(f"{base}/api", base, mark.pid, started, mark.text)
     write_private(folder / "server.json", json.dumps(asdict(server), indent=1))
+    write_private(folder / "port", base.rpartition(":")[2])
     return server
 
 
-def _open_listener() -> socket.socket:
-    """A listening socket on loopback: Prefect's port, or a free one where that is taken and was not asked for."""
+def _open_listener(last_port: Path) -> socket.socket:
+    """A listening socket on loopback: the port of the server before, which runs that have lost it ask again and again;
+    else Prefect's port, or a free one where that is taken. Where one was asked for, that one."""
     asked = os.environ.get("PREFECT_SERVER_API_PORT")
-    for port in [asked] if asked else [DEFAULT_PORT, 0]:
+    before = [last_port.read_text()] if last_port.is_file() else []
+    for port in [asked] if asked else [*before, DEFAULT_PORT, 0]:
         try:
             return socket.create_server((LOOPBACK, int(port)), backlog=128)
         except (OSError, ValueError, OverflowError) as error:

@@ -22,6 +22,7 @@ from tasks.evaluate import evaluate
 from tasks.fit import fit, fit_fold
 from tasks.ingest import ingest
 from tasks.manifest import utc_now
+from tasks.notify import tell_of_failure
 from tasks.prepare import prepare
 from tasks.register import promote, register
 from tasks.report import report
@@ -56,7 +57,14 @@ def _run_name() -> str:
     return " ".join(["train", str(parameters["problem"]), *told, "·", moment])
 
 
-@flow(name="train", flow_run_name=_run_name, log_prints=False, on_running=[note_process])
+@flow(
+    name="train",
+    flow_run_name=_run_name,
+    log_prints=False,
+    on_running=[note_process],
+    on_failure=[tell_of_failure],
+    on_crashed=[tell_of_failure],
+)
 def train(
     problem: Annotated[ProblemName, Field(description="What to learn")],
     hyperparameters: Annotated[dict[str, Any], Field(description="Settings that differ from the problem's own")] = {},  # noqa: B006
@@ -74,7 +82,11 @@ def train(
     Steps whose product is in the store are not done again; with nothing changed, nothing is done.
     Raises ValidationFailed, AcceptanceFailed, RefusedBefore, PromotionConflict, SourceUnavailable.
     """
-    run = begin_run(str(problem), hyperparameters, variant, seed, sample, data, full, store)
+    return go_through(begin_run(str(problem), hyperparameters, variant, seed, sample, data, full, store))
+
+
+def go_through(run: Run) -> Trained:
+    """Every step of a run, or what an earlier run of the same request ended with. Raises what `train` raises."""
     if answer := recall(run.open_store(), run.problem, run.request, run.data):
         return answer_again(answer)
     examples = ingest(run)
@@ -112,12 +124,16 @@ def begin_run(
     data: str,
     full: bool,
     store: str,
+    windows: tuple[tuple[str, str], ...] = (),
+    until: str = "",
+    cause: str = "",
 ) -> Run:
     """What is asked for, with defaults filled in and names checked. Raises UnknownProblem, HyperparameterInvalid."""
     settings = load_settings()
     found = load_problem(problem)
+    place = store or settings.store
     request = Request(
-        problem, hyperparameters, variant, seed, sample, data, full, store or settings.store, settings.mirror
+        problem, hyperparameters, variant, seed, sample, data, full, place, settings.mirror, windows, until
     )
     complete = found.complete(variant, hyperparameters)
     started = utc_now()
@@ -138,6 +154,9 @@ def begin_run(
         started=started,
         flow_run=str(runtime.flow_run.id or ""),
         checkpoint_seconds=settings.checkpoint_seconds,
+        windows=windows,
+        until=until,
+        cause=cause,
     )
 
 

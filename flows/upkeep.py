@@ -37,8 +37,8 @@ def collect_garbage(store: str, keep_runs: int, keep_days: float, remove: bool) 
 
 
 def examine(store: str) -> list[Finding]:
-    """Python, the backend, the mirror, the Prefect server and the store, each with what to do if it is not well."""
-    return [_python(), _backend(), _mirror(), _server(), *_store(store)]
+    """Python, the backend, the mirror, Prefect's server and workers and the store, each with what to do if not well."""
+    return [_python(), _backend(), _mirror(), _server(), _workers(), *_store(store)]
 
 
 def _python() -> Finding:
@@ -76,6 +76,13 @@ def _server() -> Finding:
         f"a local server runs at {server.ui_url}" if server else "no server runs; the first training starts a local one"
     )
     return Finding("prefect", "ok", text)
+
+
+def _workers() -> Finding:
+    from flows.workers import find_workers
+
+    told = [f"pool {worker.pool}, process {worker.pid} in {worker.folder}" for worker in find_workers()]
+    return Finding("workers", "ok", "; ".join(told) or "none on this machine; `modelkeep up` starts one")
 
 
 def _store(uri: str) -> list[Finding]:

@@ -103,6 +103,12 @@ def inputs(table: pd.DataFrame) -> Inputs:
     return Inputs(features, table)
 
 
+def labelled(frame: pd.DataFrame, target: np.ndarray) -> pd.DataFrame:
+    import numpy as np
+
+    return frame.assign(Churn=np.where(target == 1, "Yes", "No"))
+
+
 def _with_checks(table: pd.DataFrame) -> pd.DataFrame:
     """What the expectations look at; and TotalCharges is 0 in place of the blank that new customers have.
 
@@ -196,7 +202,7 @@ problem = Problem(
         ),
     ),
     read=read,
-    rows=Rows(columns=COLUMNS, inputs=inputs, ids=("customerID",), missing_values=BLANKS),
+    rows=Rows(columns=COLUMNS, inputs=inputs, ids=("customerID",), missing_values=BLANKS, labelled=labelled),
     expectations=expectations,
     split=Stratified(test=0.2, validation=0.1),
     build=build,

@@ -66,7 +66,7 @@ def read(files: Files) -> Examples:
     import numpy as np
 
     table = _read_table(files)
-    texts = [words[:NUM_WORDS] for words in split_articles(table["title"] + ". " + table["text"])]
+    texts = _split(table)
     frame = table.assign(
         num_words=[len(words) for words in texts],
         dateline=table["text"].str.slice(0, 100).str.contains("(Reuters)", regex=False),
@@ -74,6 +74,10 @@ def read(files: Files) -> Examples:
         group=group_copies(texts, length=4, every=8),
     )
     return Examples({"words": number_words(texts, NUM_WORDS)}, (table["label"] == "fake").to_numpy(np.uint8), frame)
+
+
+def _split(table: pd.DataFrame) -> list[list[str]]:
+    return [words[:NUM_WORDS] for words in split_articles(table["title"] + ". " + table["text"])]
 
 
 def split_articles(articles: pd.Series) -> list[list[str]]:
@@ -154,5 +158,6 @@ problem = Problem(
     build=build,
     hyperparameters=FakeArticlesHyperparameters,
     slices=("length",),
+    words={"words": _split},
     acceptance=(Above("roc_auc", 0.9), BeatsBaseline()),
 )

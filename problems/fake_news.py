@@ -178,5 +178,6 @@ problem = Problem(
     build=build,
     hyperparameters=FakeNewsHyperparameters,
     slices=("party",),
+    words={"words": _split},
     acceptance=(Above("roc_auc", 0.6), BeatsBaseline()),
 )

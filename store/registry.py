@@ -54,6 +54,10 @@ class Registry:
         """Oldest first."""
         return [_version(entry) for entry in self._read(problem)[0]["versions"]]
 
+    def version(self, problem: str, number: int) -> Version:
+        """Raises UnknownVersion."""
+        return _version(self._get(problem, self._read(problem)[0], number))
+
     def champion(self, problem: str) -> Version | None:
         return self._champion(problem, -1)
 

@@ -69,6 +69,8 @@ _COPIED_PART = 1 << 30  # at most 5 GiB
 _MOST_PARTS = 10_000
 _CONCURRENCY = 8
 _ATTEMPTS = 8
+_FIRST_ATTEMPTS = 5  # some 8 s: an address that nobody serves is told soon
+_LATER_ATTEMPTS = 14  # some 95 s: who has answered this process before will come back
 _LONGEST_PAUSE_SECONDS = 20
 _CACHE_DAYS = 30
 
@@ -94,11 +96,24 @@ class S3Store(Store):
         self._prefix = folder_prefix(prefix)
         self.uri = f"s3://{self.bucket}/{self._prefix}".rstrip("/")
 
-    @cached_property
+    @property
     def client(self) -> S3Client:
+        return self._later_client if self.bucket in _reached else self._first_client
+
+    @cached_property
+    def _first_client(self) -> S3Client:
+        client = self._connect(_FIRST_ATTEMPTS)
+        client.meta.events.register("after-call.s3", lambda **_: _reached.add(self.bucket))
+        return client
+
+    @cached_property
+    def _later_client(self) -> S3Client:
+        return self._connect(_LATER_ATTEMPTS)
+
+    def _connect(self, attempts: int) -> S3Client:
         with _explained(self.uri):
             try:
-                return _connect()
+                return _connect(attempts)
             except ValueError as error:
                 raise StoreUnavailable(
                     "The endpoint is not an address.",
@@ -318,12 +333,15 @@ class S3Store(Store):
         return {"Bucket": self.bucket, "Key": self._prefix + key}
 
 
-def _connect() -> S3Client:
+_reached: set[str] = set()  # buckets that have answered this process
+
+
+def _connect(attempts: int) -> S3Client:
     # Without this boto3 would ask for the host `bucket.minio`, which nobody has, when the endpoint is http://minio.
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     own_host = bool(endpoint) and "amazonaws.com" not in (urlsplit(endpoint).hostname or "")
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS") or _ATTEMPTS)},
+        retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS") or attempts)},
         connect_timeout=10,
         read_timeout=60,
         max_pool_connections=2 * _CONCURRENCY,

@@ -82,8 +82,18 @@ def compiled(model: keras.Model) -> Callable[[Mapping[str, Any]], np.ndarray]:
         return lambda features: model.predict_on_batch(dict(features))
     import tensorflow as tf
 
-    call = tf.function(partial(model, training=False))
-    return lambda features: call(dict(features)).numpy()
+    function = tf.function(partial(model, training=False))
+    known: dict[Any, Callable[..., Any]] = {}  # by shape and type: asking TensorFlow which it is takes as long as a row
+
+    def call(features: Mapping[str, Any]) -> np.ndarray:
+        tensors = {name: tf.constant(array) for name, array in features.items()}
+        key = tuple((name, tensor.dtype, *tensor.shape) for name, tensor in tensors.items())
+        if key not in known:
+            known[key] = function.get_concrete_function(tensors)
+        outputs: np.ndarray = known[key](tensors).numpy()
+        return outputs
+
+    return call
 
 
 def predict_in_batches(
@@ -112,16 +122,25 @@ def find_champion(store: Store, problem: str) -> Version:
     return champion
 
 
+def find_version(store: Store, problem: str, number: int | None) -> Version:
+    """The version of that number, or the champion. Raises NoChampion, UnknownVersion."""
+    return find_champion(store, problem) if number is None else Registry(store).version(problem, number)
+
+
 def load_champion(problem: Problem, store: Store) -> LoadedChampion:
     """Raises NoChampion, ArtifactCorrupt where its files are not what was registered, ModelCannotBeKept."""
+    return load_version(problem, store, find_champion(store, problem.name))
+
+
+def load_version(problem: Problem, store: Store, version: Version) -> LoadedChampion:
+    """Raises ArtifactCorrupt where its files are not what was registered, ModelCannotBeKept."""
     from tasks.fit import load_model
 
-    version = find_champion(store, problem.name)
     artifacts = json.loads(store.read_bytes(version.manifest))["artifacts"]
     refs = {name: ArtifactRef.from_dict(entry) for name, entry in artifacts.items()}
     objective = problem.objective.named(read_classes(store, refs.get("fit/classes.json")))
     evaluation = refs.get("evaluate/evaluation.json")
-    judged = json.loads(store.read_bytes(evaluation)) if evaluation else {}
+    judged = json.loads(store.read_bytes(evaluation))["evaluation"] if evaluation else {}
     return LoadedChampion(
         version,
         objective,

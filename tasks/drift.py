@@ -143,7 +143,7 @@ def _look_at(
         "bins": [],
         "is_compared": False,
     }
-    findings = [] if profile["kind"] == "empty" else compare_missing(part, name, profile, profiled, column, drift)
+    findings = compare_missing(part, name, profile, profiled, column, drift)
     if profile["kind"] not in COMPARED:
         return told | {"note": f"{profile['kind']}: only missing values are compared"}, findings
     if missing == 1:
@@ -292,7 +292,8 @@ def _together(profiled: Profiled, frame: pd.DataFrame, names: Sequence[str], dri
     ends = np.cumsum([block.shape[1] for block in blocks.values()])[:-1]
     heaviest = [float(np.abs(part).sum()) for part in np.split(weights, ends)]
     most = [names[place] for place in np.argsort(heaviest)[::-1][:3]]
-    said = f"a classifier tells the window's rows from the reference's, most by {', '.join(most)}"
+    tells = "tells" if area >= drift.separability.warn else "hardly tells"
+    said = f"a classifier {tells} the window's rows from the reference's, most by {', '.join(most)}"
     text = f"All columns together: {said} (area under the ROC curve {area:.2f}, where 0.5 is chance)"
     test_of = ("data", "all columns", "together", "Mann-Whitney", float(test.pvalue), "area under the ROC curve")
     return [Finding(*test_of, max(area, 0.5), drift.separability, text)]

@@ -25,8 +25,10 @@ from tasks.evaluation import Decision, judge_acceptance, judge_challenger
 from tasks.evaluation import evaluate as measure
 from tasks.examples import load_examples, with_named_classes
 from tasks.fit import load_model, outputs_of, predict_with
+from tasks.occlusion import explain_examples, is_picture
 from tasks.prepare import load_rows
 from tasks.probing import measure_importance, probe_behaviours
+from tasks.recent import RECENT
 from tasks.reference import make_reference, put_reference
 from tasks.resampling import num_resamples
 from tasks.runs import is_whole_version
@@ -83,6 +85,8 @@ def _judge(
     store = run.open_store()
     examples, rows = load_examples(store, ingested), load_rows(store, prepared)
     problem = with_named_classes(problem, examples)
+    if RECENT in examples.frame:
+        problem = replace(problem, slices=(*problem.slices, RECENT))
     tested = load_tested(problem, store, ingested, prepared, folds, fitted)
     data = {
         "data_digests": {name: ref.sha256 for name, ref in ingested.products.items()},
@@ -104,7 +108,7 @@ def _judge(
         seed=run.seed,
         resamples=num_resamples(len(rows.test)),
     )
-    evaluation |= _probe(problem, store, examples, rows, tested, fitted, run.seed)
+    evaluation |= _probe(problem, store, examples, rows, tested, fitted, evaluation["worst"], run.seed)
     judged = _decide(problem, evaluation, compared)
     page = json.dumps({**judged, "evaluation": evaluation}, indent=1, ensure_ascii=False, allow_nan=False)
     metrics = {name: metric["value"] for name, metric in evaluation["metrics"].items()}
@@ -133,14 +137,17 @@ def _probe(
     rows: SplitRows,
     tested: Tested,
     fitted: StepRecord,
+    worst: Sequence[Mapping[str, Any]],
     seed: int,
 ) -> dict[str, Any]:
     """What of an evaluation needs the examples or the model, which is loaded only where it is asked."""
     found: dict[str, Any] = {"overlap": find_overlap(tested.objective, examples, rows, tested.predictions)}
-    if problem.behaviours or problem.columns:
+    has_parts = problem.words or any(map(is_picture, examples.features.values()))
+    if problem.behaviours or problem.columns or has_parts:
         model = load_model(store.local_path(fitted.products["model"]))
         found["behaviours"] = probe_behaviours(problem, model, examples, rows.test)
         found["importance"] = measure_importance(problem, model, examples, rows.test, seed)
+        found["occlusion"] = explain_examples(problem, model, examples, [one["row"] for one in worst])
     return found
 
 

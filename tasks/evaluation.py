@@ -77,7 +77,8 @@ def evaluate(
         error              what the `error` of the worst examples measures, in words
         calibration, intervals   as tasks.trust describes them, or null
         label_errors       as tasks.suspects does, each example with `row` and `frame` as among the worst, or null
-        overlap, behaviours, importance   null, empty and null: tasks.evaluate, which has the model, puts them in
+        overlap, behaviours, importance, occlusion   null, empty, null and null: tasks.evaluate, which has the model,
+                           puts them in
 
     Beside a number `x` stands `x_text`, as a reader wants it. An interval is two numbers, or null where the metric
     is undefined in most resamples. `gap` is by how much the slice is better than the other rows; gaps and harms are
@@ -136,6 +137,7 @@ def evaluate(
         "overlap": None,
         "behaviours": [],
         "importance": None,
+        "occlusion": None,
     }
 
 

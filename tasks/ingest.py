@@ -30,6 +30,7 @@ from problems.outline.problem import Examples, Files, Problem, Source
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
 from tasks.examples import save_examples
+from tasks.recent import append_windows, leave_out_later
 from tasks.steps import Products, Run, do_once
 
 logger = logging.getLogger("modelkeep")
@@ -68,23 +69,34 @@ def ingest(run: Run) -> StepRecord:
     problem = load_problem(run.problem)
     store = run.open_store()
     files = fetch_all(problem, store, Wanted(run.problem, run.mirror, run.data, run.full))
+    chosen = {"windows": [list(window) for window in run.windows], "until": run.until}
     return do_once(
         run,
         "ingest",
         lambda lease: _read_examples(problem, files, run, store, lease),
         module=__name__,
         inputs=[file.ref.sha256 for file in files],
-        parameters={"sample": run.sample, "differs": [file.differs for file in files]},
+        parameters={
+            "sample": run.sample,
+            "differs": [file.differs for file in files],
+            **{name: value for name, value in chosen.items() if value},
+        },
     )
 
 
 def _read_examples(problem: Problem, files: list[RawFile], run: Run, store: Store, lease: Lease) -> Products:
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
         examples = problem.read(local_files(files, store, folder))
+    if run.until:
+        examples = leave_out_later(problem, examples, run.until)
     if run.sample and run.sample < len(examples):
         examples = _sample(examples, run.sample)
+    origins = [file.origin for file in files]
+    if run.windows:
+        examples = append_windows(problem, store, examples, run.windows)
+        origins.append("1 window" if len(run.windows) == 1 else f"{len(run.windows)} windows")
     artifacts = save_examples(examples, lease)
-    logger.info("ingest    %d examples from %s", len(examples), ", ".join(file.origin for file in files))
+    logger.info("ingest    %d examples from %s", len(examples), ", ".join(origins))
     return Products(artifacts, {"num_examples": len(examples), "sources": [file.to_dict() for file in files]})
 
 

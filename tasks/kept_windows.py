@@ -1,17 +1,26 @@
-"""Scored windows in the store, where `monitor` finds them: windows/<problem>/<window>/, the manifest written last."""
+"""Scored windows in the store, where `monitor` finds them: windows/<problem>/<window>/, the manifest written last.
+
+Where the truth has come, labels.json beside the manifest names the newest labels, and says when the first ones came.
+"""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
-from store.artifacts import ArtifactRef, Store
-from store.errors import ArtifactExists
+from store.artifacts import ArtifactRef, Store, canonical_json, parse_document, sha256_of_file
+from store.errors import ArtifactExists, WriteConflict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LABELS = "labels.json"
 
 
 class NoWindow(ModelkeepError):
@@ -40,6 +49,17 @@ class KeptWindow:
         return _prefix(self.problem, self.window)
 
 
+@dataclass(frozen=True)
+class LabelledWindow:
+    """A window whose truth has come: how many rows have it, the SHA-256 of the newest labels, and when (ISO 8601, UTC)
+    the first ones came."""
+
+    window: str
+    since: str
+    labels: str
+    num_rows: int
+
+
 def keep_window(store: Store, files: Mapping[str, Path], **told: Any) -> KeptWindow:
     """Put the files of a window into the store, and its manifest when they are there; `told` are KeptWindow's fields.
 
@@ -50,7 +70,7 @@ def keep_window(store: Store, files: Mapping[str, Path], **told: Any) -> KeptWin
         name: store.put_file(f"{prefix}/{name}{path.suffix}", path, kind=path.suffix[1:])
         for name, path in files.items()
     }
-    kept = KeptWindow(**told, scored=datetime.now(UTC).isoformat(timespec="microseconds"), artifacts=artifacts)
+    kept = KeptWindow(**told, scored=_now(), artifacts=artifacts)
     page = {**asdict(kept), "artifacts": {name: ref.to_dict() for name, ref in artifacts.items()}}
     data = json.dumps(page, indent=1, sort_keys=True, ensure_ascii=False).encode()
     try:
@@ -69,6 +89,40 @@ def find_window(store: Store, problem: str, window: str) -> KeptWindow | None:
     artifacts = {name: ArtifactRef.from_dict(entry) for name, entry in page["artifacts"].items()}
     kept = KeptWindow(**{**page, "artifacts": artifacts})
     return kept if all(map(store.is_whole, artifacts.values())) else None
+
+
+def keep_labels(store: Store, problem: str, window: str, labels: pd.Series) -> None:
+    """Put the targets of a window's rows, by row number, beside it; they stand in for those that were kept before."""
+    table = labels.rename("target").rename_axis("row").reset_index()
+    with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
+        path = Path(folder, "labels.parquet")
+        table.to_parquet(path, index=False)
+        digest = sha256_of_file(path)
+        store.put_file(labels_key(problem, window, digest), path, kind="parquet")
+    key = f"{_prefix(problem, window)}/{_LABELS}"
+    while True:
+        document = store.read_document(key)
+        before = parse_document(document, f"{store.uri}/{key}") if document else {}
+        page = {"since": before.get("since") or _now(), "labels": digest, "num_rows": len(table)}
+        try:
+            store.write_document(key, canonical_json(page), expected=document.version if document else None)
+        except WriteConflict:
+            continue  # somebody else has kept labels meanwhile
+        return
+
+
+def labels_key(problem: str, window: str, digest: str) -> str:
+    return f"{_prefix(problem, window)}/labels-{digest[:12]}.parquet"
+
+
+def labelled_windows(store: Store, problem: str) -> list[LabelledWindow]:
+    """In the order in which their truth has come, so that a new one is always the last."""
+    found = []
+    for info in store.list(f"windows/{problem}"):
+        if info.key.endswith(f"/{_LABELS}") and (document := store.read_document(info.key)):
+            page = parse_document(document, f"{store.uri}/{info.key}")
+            found.append(LabelledWindow(info.key.split("/")[2], **page))
+    return sorted(found, key=lambda one: (one.since, one.window))
 
 
 def choose_window(store: Store, problem: str, window: str = "") -> KeptWindow:
@@ -93,6 +147,10 @@ def _newest(store: Store, problem: str) -> KeptWindow | None:
     recent = [info.key.split("/")[2] for info in manifests if info.modified >= last - 2]
     found = [kept for window in recent if (kept := find_window(store, problem, window))]
     return max(found, key=lambda kept: (kept.scored, kept.window), default=None)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _prefix(problem: str, window: str) -> str:

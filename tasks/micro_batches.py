@@ -6,7 +6,6 @@ What a model costs is mostly the call, hardly the rows; so many callers are answ
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -37,7 +36,7 @@ class _Waiting(Generic[Question, Answer]):
 class MicroBatches(Generic[Question, Answer]):
     """A queue with a thread behind it, which asks `answer` for all questions of a batch: as many answers, in order.
 
-    A batch ends with the question that brings it to `batch_rows`, or when the first has waited `wait_seconds`; where
+    A batch is what came while the one before was answered, up to the question that brings it to `batch_rows`; where
     `answer` fails, each question of the batch is asked alone, so that one cannot spoil the answers to the others.
     Of more than `most_waiting` rows the latest are refused.
     """
@@ -48,11 +47,10 @@ class MicroBatches(Generic[Question, Answer]):
         *,
         name: str,
         batch_rows: int = 256,
-        wait_seconds: float = 0.0,
         most_waiting: int = 4096,
     ) -> None:
         self._answer = answer
-        self._batch_rows, self._wait_seconds, self._most_waiting = batch_rows, wait_seconds, most_waiting
+        self._batch_rows, self._most_waiting = batch_rows, most_waiting
         self._queue: deque[_Waiting[Question, Answer]] = deque()
         self._changed = threading.Condition()
         self._rows_waiting = 0
@@ -102,10 +100,6 @@ class MicroBatches(Generic[Question, Answer]):
         """The next questions; none when the work is over."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stopping)
-            until = time.monotonic() + self._wait_seconds
-            while self._rows_waiting < self._batch_rows and not self._stopping:
-                if not self._changed.wait(max(0.0, until - time.monotonic())):
-                    break
             batch: list[_Waiting[Question, Answer]] = []
             num_rows = 0
             while self._queue and num_rows < self._batch_rows:

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,9 @@ from tasks.drift import LEVELS, measure_drift, some_rows
 from tasks.drift_page import MOST_DRAWN, render_drift
 from tasks.examples import read_classes
 from tasks.ingest import fetch_window
-from tasks.kept_windows import KeptWindow, choose_window
+from tasks.kept_windows import KeptWindow, choose_window, keep_labels
 from tasks.manifest import utc_now
+from tasks.notify import notify
 from tasks.performance import estimate_performance, load_part, measure_performance, read_labels
 from tasks.publish import announce, show_drift
 from tasks.reference import load_reference, watched_predictions
@@ -49,6 +50,7 @@ logger = logging.getLogger("modelkeep")
 DRIFT_DETECTED = "modelkeep.drift.detected"
 DATA_INVALID = "modelkeep.data.invalid"
 _MOST_FAILURES = 12
+_NOTHING = {"drift": None, "performance": None, "estimate": None, "reference": None}
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _refuse(store: Store, problem: str, place: str, fault: ModelkeepError) -> Mo
     window = f"unscored-{sha256_of(f'{place} {fault}'.encode())[:12]}"
     reasons = [fault.what, *([f"received: {fault.received}"] if fault.received else [])]
     version = find_champion(store, problem).number
-    verdict = Verdict(window, utc_now(), version, "bad data", True, "", sentence, 0, "", reasons)
+    verdict = Verdict(window, utc_now(), version, "bad data", True, "", sentence, 0, reasons)
     return _tell(store, problem, verdict)
 
 
@@ -184,10 +186,11 @@ def measure_window(kept: KeptWindow, labels: str, store: str) -> dict[str, Any]:
     profiles = {"data": reference.data, "predictions": reference.predictions}
     found = measure_drift(profiles, window, watched.problem.drift)
     logger.info("drift     %s", found["level"] if found["is_judged"] else "not judged: too few rows")
+    performance = _measure_with_labels(watched, labels, columns) if labels else _known_performance(watched)
     return {
         "drift": found,
-        "performance": _measure_with_labels(watched, labels, columns) if labels else None,
-        "estimate": None if labels else _estimate(watched, predictions),
+        "performance": performance,
+        "estimate": None if performance else _estimate(watched, predictions),
         "reference": {name: {"num_rows": one.num_rows, "rows": one.rows} for name, one in profiles.items()},
     }
 
@@ -198,11 +201,21 @@ def _measure_with_labels(watched: _Watched, place: str, columns: list[str]) -> d
     scores = pd.read_parquet(watched.store.local_path(watched.kept.artifacts["scores"]), columns=[ROW, *columns])
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
         labels = read_labels(fetch_window(place, Path(folder)), watched.objective, scores[ROW])
+    keep_labels(watched.store, watched.problem.name, watched.kept.window, labels)
     predictions = scores.set_index(ROW).loc[labels.index, columns].reset_index(drop=True)
     test = load_part(watched.store, watched.artifacts, "test", columns)
     told = measure_performance(watched.objective, (labels.to_numpy(), predictions), test)
     logger.info("measure   %s", told["text"])
     return told
+
+
+def _known_performance(watched: _Watched) -> dict[str, Any] | None:
+    """What labels have shown when the window was looked at before; None where none had come."""
+    verdicts = read_verdicts(watched.store, watched.problem.name)
+    folder = next((one.folder for one in verdicts if one.window == watched.kept.window and one.value is not None), "")
+    ref = watched.store.find(f"{folder}/drift.json", kind="json") if folder else None
+    known: dict[str, Any] | None = json.loads(watched.store.read_bytes(ref))["performance"] if ref else None
+    return known
 
 
 def _estimate(watched: _Watched, predictions: pd.DataFrame) -> dict[str, Any] | None:
@@ -225,23 +238,23 @@ def conclude(kept: KeptWindow, checks: Mapping[str, Any], found: Mapping[str, An
     is_champion = champion is not None and champion.number == kept.version
     earlier = before(read_verdicts(kept_in, kept.problem), kept.window, kept.scored)
     verdict = judge(problem, kept, checks, found, earlier, is_champion)
-    nothing = {"drift": None, "performance": None, "estimate": None, "reference": None}
-    told = {
+    told = {**_describe_window(kept, verdict, is_champion), "validation": dict(checks), **(found or _NOTHING)}
+    told["limits"] = asdict(problem.drift)
+    folder = _write(kept_in, kept, told, [*earlier, verdict])
+    return _tell(kept_in, kept.problem, replace(verdict, folder=folder), told)
+
+
+def _describe_window(kept: KeptWindow, verdict: Verdict, is_champion: bool) -> dict[str, Any]:
+    named = ("input", "scored", "num_scored", "num_set_aside")
+    judged = ("level", "is_alarm", "retrain", "sentence", "reasons")
+    return {
         "problem": kept.problem,
-        "window": {
-            "id": kept.window,
-            **{name: getattr(kept, name) for name in ("input", "scored", "num_scored", "num_set_aside")},
-        },
+        "window": {"id": kept.window, **{name: getattr(kept, name) for name in named}},
         "version": kept.version,
         "run": kept.run,
         "is_champion": is_champion,
-        **{name: getattr(verdict, name) for name in ("level", "is_alarm", "retrain", "sentence", "reasons")},
-        "validation": dict(checks),
-        **(found or nothing),
-        "limits": asdict(problem.drift),
+        **{name: getattr(verdict, name) for name in judged},
     }
-    folder = _write(kept_in, kept, told, [*earlier, verdict])
-    return _tell(kept_in, kept.problem, Verdict(**{**asdict(verdict), "folder": folder}), told)
 
 
 def judge(
@@ -261,26 +274,18 @@ def judge(
     told = (kept.window, kept.scored, kept.version)
     if found is None:
         sentence = f"The data is bad, so drift was not measured: {checks['failures'][0]}"
-        return Verdict(*told, "bad data", True, "", sentence, kept.num_scored, "", checks["failures"])
+        return Verdict(*told, "bad data", True, "", sentence, kept.num_scored, checks["failures"])
     drift, performance = found["drift"], found["performance"]
     level, reasons = _level(drift, performance)
     is_alarm = is_persistent(level, earlier, kept.version, problem.drift.persistence)
     retrain = _reason_to_retrain(drift, performance) if is_champion else ""
     strength = drift["strength"] or {"value": None, "column": ""}
     sentence = _sentence(problem, level, is_alarm, reasons, kept.num_scored)
-    value = performance and performance["value"]
     return Verdict(
-        *told,
-        level,
-        is_alarm,
-        retrain,
-        sentence,
-        kept.num_scored,
-        "",
-        reasons,
-        strength["value"],
-        strength["column"],
-        value,
+        *(*told, level, is_alarm, retrain, sentence, kept.num_scored, reasons),
+        strength=strength["value"],
+        column=strength["column"],
+        value=performance and performance["value"],
     )
 
 
@@ -321,9 +326,10 @@ def _write(store: Store, kept: KeptWindow, told: Mapping[str, Any], verdicts: li
     """drift.json and drift.html, in a folder of the window that is named by what they tell; that folder."""
     shown = {**told, "windows": [asdict(one) for one in verdicts[-MOST_DRAWN:]]}
     data = json.dumps(shown, indent=1, ensure_ascii=False, allow_nan=False).encode()
-    folder = f"{kept.prefix}/drift-{sha256_of(data)[:12]}"
+    page = render_drift(told, verdicts).encode()
+    folder = f"{kept.prefix}/drift-{sha256_of(data + page)[:12]}"
     store.put_bytes(f"{folder}/drift.json", data, kind="json")
-    store.put_bytes(f"{folder}/drift.html", render_drift(told, verdicts).encode(), kind="html")
+    store.put_bytes(f"{folder}/drift.html", page, kind="html")
     return folder
 
 
@@ -337,6 +343,7 @@ def _tell(store: Store, problem: str, verdict: Verdict, told: Mapping[str, Any] 
     if verdict.is_alarm and not _was_told(read_verdicts(store, problem), verdict):
         event = DATA_INVALID if verdict.level == "bad data" else DRIFT_DETECTED
         announce(event, problem, asdict(verdict) | {"page": page, "verdict": verdict.level})
+        notify(event, problem, verdict.sentence, window=verdict.window, retrain=verdict.retrain, page=page)
     record_verdict(store, problem, verdict)
     show_drift(problem, verdict.sentence, told, read_verdicts(store, problem), page)
     logger.info("monitor   %s", verdict.sentence)

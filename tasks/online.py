@@ -29,6 +29,10 @@ class CannotBeServed(ModelkeepError):
     """The champion of a problem takes something that a request cannot hold."""
 
 
+class ChampionChanged(ModelkeepError):
+    """Another champion, with other inputs, took the place of the one that the question was meant for."""
+
+
 @dataclass(frozen=True)
 class RowsAsked:
     """Rows with the problem's own fields, as `tasks.row_fields` checks them."""
@@ -106,8 +110,8 @@ class OnlineModel:
                 self._check(self._read([blank_row(problem.rows)]).frame)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answers to a batch, in the order of the questions. Raises PredictionsInvalid, and what the problem's
-        `inputs` raises."""
+        """The answers to a batch, in the order of the questions. Raises PredictionsInvalid, ChampionChanged, and what
+        the problem's `inputs` raises."""
         rows = [question for question in questions if isinstance(question, RowsAsked)]
         tensors = [question for question in questions if isinstance(question, TensorsAsked)]
         about_tensors = iter(self._answer_tensors(tensors) if tensors else [])
@@ -135,8 +139,9 @@ class OnlineModel:
     def _answer_tensors(self, questions: Sequence[TensorsAsked]) -> list[TensorsAnswered]:
         import numpy as np
 
-        names = list(questions[0].features)
-        features = {name: np.concatenate([question.features[name] for question in questions]) for name in names}
+        if any(_specs(question.features) != self.inputs for question in questions):
+            raise ChampionChanged("The champion changed meanwhile, and takes other inputs.", next_step="ask again")
+        features = {name: np.concatenate([question.features[name] for question in questions]) for name in self.inputs}
         tensors = tensors_of(self.champion.objective, self.champion.predictions(self._call_model(features)))
         ends = np.cumsum([len(question) for question in questions])
         return [
@@ -153,6 +158,12 @@ class OnlineModel:
 
     def _read(self, rows: Sequence[Row]) -> Inputs:
         return self._form.inputs(to_content(self._form, rows))
+
+    def describe_rules(self) -> dict[str, str]:
+        """What is asked of each field, in words."""
+        from validation.rows import describe_rules
+
+        return describe_rules(self._rules or [])
 
     def _check(self, frame: pd.DataFrame) -> dict[int, str]:
         from validation.rows import find_offending_rows, rules_of_one_row
@@ -190,6 +201,14 @@ def model_inputs(champion: LoadedChampion) -> dict[str, TensorSpec]:
             next_step="give keras.Model a dictionary of inputs in the problem's build()",
         )
     return {name: TensorSpec(str(inputs[name].dtype), tuple(shape)) for name, shape in shapes.items()}
+
+
+def _specs(features: Mapping[str, np.ndarray]) -> dict[str, TensorSpec]:
+    kinds = {"object": "string"}
+    return {
+        name: TensorSpec(kinds.get(str(array.dtype), str(array.dtype)), array.shape[1:])
+        for name, array in features.items()
+    }
 
 
 def _zeros(spec: TensorSpec) -> np.ndarray:

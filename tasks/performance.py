@@ -141,8 +141,9 @@ def measure_performance(
                      where it is shown and smaller; else none
         text         all of it in a sentence
 
-    A drop above 0 is for the worse. The two sets of rows are drawn independently, as they have no row in common. The
-    margin is the objective's, else half the width of the interval of the test value: what chance alone could do there.
+    A drop above 0 is for the worse. The two sets of rows are drawn independently, as they have no row in common, and
+    row by row: of a forecast, whose errors depend on each other, the interval is too narrow. The margin is the
+    objective's, else half the width of the interval of the test value: what chance alone could do there.
     """
     metric = objective.metric(objective.main_metric)
     value, samples = _resample(metric, *window, seed)

@@ -16,6 +16,7 @@ from problems.outline.splits import SplitRows
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
 from tasks.examples import load_examples
+from tasks.recent import divide
 from tasks.steps import Products, Run, digests, do_once
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def prepare(run: Run, examples: StepRecord) -> StepRecord:
 
 
 def _divide(problem: Problem, run: Run, ingested: StepRecord, lease: Lease) -> Products:
-    rows = problem.split.divide(load_examples(run.open_store(), ingested), SPLIT_SEED)
+    rows = divide(problem.split, load_examples(run.open_store(), ingested), SPLIT_SEED)
     sizes = {part: len(getattr(rows, part)) for part in ("train", "validation", "test")}
     logger.info("prepare   %s", ", ".join(f"{size} {part}" for part, size in sizes.items() if size))
     return Products({"rows": _save_rows(rows, lease)}, {**sizes, "folds": len(rows.folds)})

@@ -192,7 +192,9 @@ def show_link(run: Run, name: str, uri: str, text: str) -> None:
 
 
 def _key(run: Run, name: str) -> str:
-    return f"{run.problem.replace('_', '-')}-{name}"
+    """What is made of a replay of the past stands apart."""
+    problem = run.problem.replace("_", "-")
+    return f"{problem}-simulated-{name}" if run.until else f"{problem}-{name}"
 
 
 def _show(create: Callable[..., Any], **content: Any) -> None:

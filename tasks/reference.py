@@ -19,6 +19,7 @@ from problems.outline.problem import Examples
 from problems.outline.splits import SplitRows
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease
+from tasks.recent import RECENT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,7 @@ def make_reference(
     source = "training and validation rows" if len(rows.validation) else "training rows"
     if not len(learnt):
         learnt, source = rows.test, "test rows"
-    frame = examples.frame.iloc[learnt].reset_index(drop=True)
+    frame = examples.frame.drop(columns=RECENT, errors="ignore").iloc[learnt].reset_index(drop=True)
     predictions = pd.concat([part for part in predicted if len(part)], ignore_index=True)
     watched = watched_predictions(objective, predictions)
     return Reference(

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import getpass
 import logging
+from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.transactions import get_transaction
 
 from modelkeep.errors import GateFailed
+from store import open_store
 from store.artifacts import ArtifactRef
+from store.errors import PromotionConflict
 from store.registry import Registry, Version
 from store.steps import StepRecord
+from tasks.notify import PROMOTED, notify
 from tasks.runs import is_whole_version
 from tasks.steps import Run
+
+if TYPE_CHECKING:
+    from prefect.transactions import Transaction
 
 logger = logging.getLogger("modelkeep")
 
@@ -56,16 +64,43 @@ def promote(run: Run, version: Version, evaluated: StepRecord) -> bool:
     if was_withdrawn(registry, run.problem, version.number):
         logger.info("promote   version %d was withdrawn by hand; `modelkeep promote` brings it back", version.number)
         return False
+    because = f" Retrained because of {run.cause}" if run.cause else ""
     registry.promote(
         run.problem,
         version.number,
         expected=evaluated.facts["champion"],
         actor=actor_name(),
-        reason=evaluated.facts["reason"],
+        reason=evaluated.facts["reason"] + because,
         run=run.run_id,
     )
-    logger.info("promote   version %d is champion: %s", version.number, evaluated.facts["reason"])
+    sentence = f"version {version.number} is champion: {evaluated.facts['reason']}"
+    logger.info("promote   %s", sentence)
+    if transaction := get_transaction():
+        transaction.set("promoted", {"run": run, "version": version, "before": evaluated.facts["champion"]})
+    if not run.until:  # a replay of the past is no news
+        notify(PROMOTED, run.problem, sentence, version=version.number, run=run.run_id, cause=run.cause)
     return True
+
+
+@promote.on_rollback
+def undo_promotion(transaction: Transaction) -> None:
+    """What belongs to the promotion failed after it: the champion before is champion again, unless there was none, or
+    there is another one by now."""
+    done = transaction.get("promoted", None)
+    if done is None or done["before"] is None:
+        return
+    run, version, before = done["run"], done["version"], done["before"]
+    reason = f"the promotion of version {version.number} is undone: what followed it failed"
+    try:
+        # A promotion by the run that made the version: a rollback would count as a person's word against it.
+        Registry(open_store(run.store)).promote(
+            run.problem, before, expected=version.number, actor=actor_name(), reason=reason, run=version.run
+        )
+    except PromotionConflict as conflict:
+        logger.warning("promote   %s", conflict.what)
+        return
+    logger.warning("promote   %s", reason)
+    notify(PROMOTED, run.problem, f"version {before} is champion again: {reason}", version=before)
 
 
 def was_withdrawn(registry: Registry, problem: str, number: int) -> bool:

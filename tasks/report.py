@@ -16,8 +16,9 @@ from store.steps import StepRecord
 from tasks.evaluate import load_tested
 from tasks.examples import load_examples
 from tasks.manifest import close_run, describe_run
+from tasks.occlusion import is_picture
 from tasks.publish import show_evaluation, show_link, show_picture
-from tasks.report_page import Picture, ReportContent, SourceOrigin, figure_png, picture, render_report, thumbnail
+from tasks.report_page import Picture, ReportContent, SourceOrigin, figure_png, heat, picture, render_report, thumbnail
 from tasks.steps import Run
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def report(
         acceptance=judged["acceptance"],
         manifest=describe_run(run, records),
         thumbnails=_thumbnails(load_examples(store, examples), judged["evaluation"]),
+        heat=_heat(load_examples(store, examples), judged["evaluation"]),
     )
     _show(run, content, judged["evaluation"])
     return close_run(
@@ -187,7 +189,14 @@ def _thumbnails(examples: Examples, evaluation: Mapping[str, Any]) -> dict[int, 
     """The pictures of the examples that are listed as data URIs; nothing where examples are not pictures."""
     doubtful = evaluation["label_errors"] or {"examples": []}
     rows = {int(entry["row"]) for entry in [*evaluation["worst"], *doubtful["examples"]]}
-    for array in examples.features.values():
-        if array.dtype == "uint8" and array.ndim == 4 and array.shape[-1] in (1, 3):
-            return {row: thumbnail(array[row]) for row in sorted(rows)}
-    return {}
+    pictures = next(filter(is_picture, examples.features.values()), None)
+    return {row: thumbnail(pictures[row]) for row in sorted(rows)} if pictures is not None else {}
+
+
+def _heat(examples: Examples, evaluation: Mapping[str, Any]) -> dict[int, str]:
+    """The pictures of the worst examples with the patches that the answer hangs on, as data URIs."""
+    found = evaluation["occlusion"]
+    if not found or found["kind"] != "picture":
+        return {}
+    pictures = next(filter(is_picture, examples.features.values()))
+    return {int(row): heat(pictures[int(row)], one["drops"]) for row, one in found["examples"].items()}

@@ -20,6 +20,7 @@ from problems.outline import plots
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
+    from PIL import Image
 
     from problems.outline.plots import Plot
 
@@ -33,6 +34,7 @@ _PAGE_COLOURS = {
 }
 _MOST_EXAMPLE_COLUMNS = 10
 _THUMBNAIL_PIXELS = 56
+_FOR, _AGAINST = (230, 110, 0), (40, 110, 230)
 # matplotlib keeps the salt of SVG ids in global settings, and runs may draw in threads.
 _drawing = threading.Lock()
 
@@ -75,6 +77,7 @@ class ReportContent:
     `acceptance`   [{criterion, passed, reason}]
     `manifest`     everything about the run, nested as it likes
     `thumbnails`   images of the worst examples and of those with doubtful labels by their row, as data URIs
+    `heat`         the worst examples with what their answers hang on, likewise
     """
 
     problem: str
@@ -91,6 +94,7 @@ class ReportContent:
     acceptance: Sequence[Mapping[str, Any]] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
     thumbnails: Mapping[int, str] = field(default_factory=dict)
+    heat: Mapping[int, str] = field(default_factory=dict)
 
 
 def render_report(content: ReportContent) -> str:
@@ -140,6 +144,27 @@ def thumbnail(image: np.ndarray) -> str:
 
     picture = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
     picture.thumbnail((_THUMBNAIL_PIXELS * 2, _THUMBNAIL_PIXELS * 2))
+    return _data_uri(picture)
+
+
+def heat(image: np.ndarray, drops: Sequence[Sequence[float]]) -> str:
+    """A uint8 image (h, w, 1 or 3) in grey, with a grid of numbers over it: orange above 0, blue below, stronger the
+    further from 0, as a PNG in a data URI."""
+    import numpy as np
+    from PIL import Image
+
+    side = _THUMBNAIL_PIXELS * 2
+    grey = Image.fromarray(image.mean(axis=2).round().astype(np.uint8)).resize((side, side))
+    grid = np.asarray(drops)
+    strength = Image.fromarray(np.abs(grid / (np.abs(grid).max() or 1) * 200).astype(np.uint8))
+    colours = np.where(grid[..., None] > 0, _FOR, _AGAINST).astype(np.uint8)
+    picture = grey.convert("RGB")
+    nearest = Image.Resampling.NEAREST
+    picture.paste(Image.fromarray(colours).resize((side, side), nearest), mask=strength.resize((side, side), nearest))
+    return _data_uri(picture)
+
+
+def _data_uri(picture: Image.Image) -> str:
     data = io.BytesIO()
     picture.save(data, "png")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

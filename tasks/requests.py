@@ -16,13 +16,14 @@ from typing import Any
 from store import open_store
 from store.artifacts import ArtifactRef, Store, digest_of, sha256_of_file
 from store.errors import ArtifactCorrupt, ArtifactMissing, WriteConflict
-from store.registry import Registry
+from store.registry import Registry, Version
 from tasks.code_digest import code_digest
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `train` is asked for. `settings` are hyperparameters that differ from the problem's own."""
+    """What `train` is asked for. `settings` are hyperparameters that differ from the problem's own; `windows` and
+    `until` are as a Run has them."""
 
     problem: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -33,10 +34,14 @@ class Request:
     full: bool = False
     store: str = ""
     mirror: str = ""
+    windows: tuple[tuple[str, str], ...] = ()
+    until: str = ""
 
     def key(self) -> str:
         """A digest of all that decides what the run makes, the project's own code and the user's file included."""
         asked = asdict(self) | {"store": "", "data": _data_digest(self.data), "backend": backend_name()}
+        # Who asks for neither gets the answer of a time when there was neither.
+        asked = {name: value for name, value in asked.items() if value or name not in ("windows", "until")}
         return digest_of({"asked": asked, "code": code_digest("flows.train", f"problems.{self.problem}")})
 
 
@@ -117,11 +122,20 @@ def _settled(registry: Registry, manifest: dict[str, Any]) -> Answer | None:
     versions = [version for version in registry.versions(problem) if version.weights == digest]
     if not versions:
         return None
-    number = versions[-1].number
-    promoted = any(entry.version == number and entry.action != "register" for entry in registry.audit(problem))
-    if manifest["decision"]["promote"] and not promoted:
+    if manifest["decision"]["promote"] and not _was_promoted(registry, problem, versions[-1]):
         return None
-    return Answer(manifest, number, champion_number)
+    return Answer(manifest, versions[-1].number, champion_number)
+
+
+def _was_promoted(registry: Registry, problem: str, version: Version) -> bool:
+    """Whether its promotion is in the audit trail, and was not undone by the run that made the version."""
+    promoted = False
+    for entry in registry.audit(problem):
+        if entry.action != "register" and entry.version == version.number:
+            promoted = True
+        elif entry.action == "promote" and (entry.previous, entry.run) == (version.number, version.run):
+            promoted = False
+    return promoted
 
 
 def _is_outdated(registry: Registry, base: Mapping[str, Any]) -> bool:

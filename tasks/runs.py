@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from modelkeep.errors import ModelkeepError
@@ -32,6 +33,22 @@ def read_manifest(store: Store, run: str) -> dict[str, Any]:
         )
     manifest: dict[str, Any] = json.loads(store.read_bytes(ref))
     return manifest
+
+
+def own_file(store: Store, manifest: Mapping[str, Any]) -> str:
+    """The user's own file that a run was trained on, as the store has it: theirs may have changed since, or be gone. ""
+    where it was trained on the source."""
+    if not manifest["data"]:
+        return ""
+    return str(store.local_path(ArtifactRef.from_dict(manifest["sources"][0]["ref"])))
+
+
+def chosen_examples(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """`windows` and `until` of a run, as a Run has them; a manifest of older times says nothing of them."""
+    return {
+        "windows": tuple((window, labels) for window, labels in manifest.get("windows", ())),
+        "until": manifest.get("until", ""),
+    }
 
 
 def is_whole_version(store: Store, version: Version) -> bool:

@@ -34,14 +34,13 @@ class ServedProblem:
         *,
         on_scored: Callable[[Scored], None] = lambda scored: None,
         on_batch: Callable[[int], None] = lambda num_rows: None,
-        wait_seconds: float = 0.0,
         most_waiting: int = 4096,
     ) -> None:
         self.problem, self._store, self._on_scored, self._on_batch = problem, store, on_scored, on_batch
         self._failed: tuple[Version, float] | None = None
         self.model = self._load()
         self.queue: MicroBatches[Question, Answer] = MicroBatches(
-            self._answer, name=problem.name, batch_rows=BATCH_ROWS, wait_seconds=wait_seconds, most_waiting=most_waiting
+            self._answer, name=problem.name, batch_rows=BATCH_ROWS, most_waiting=most_waiting
         )
 
     @property

@@ -15,6 +15,7 @@ class Settings(BaseSettings):
     `studies` where `tune` keeps its studies, as SQLAlchemy writes it (`postgresql://…`); "" for a file on this machine
     `checkpoint_seconds`  the time between two checkpoints of a training, at least
     `serve_token`  what those who ask `serve` must know; "" lets everybody ask
+    `webhook`  the address that is told of drift, bad data, promotions and failed runs; "" for none
     """
 
     model_config = SettingsConfigDict(env_prefix="MODELKEEP_", frozen=True)
@@ -25,6 +26,7 @@ class Settings(BaseSettings):
     studies: str = ""
     checkpoint_seconds: float = 5.0
     serve_token: SecretStr = SecretStr("")
+    webhook: SecretStr = SecretStr("")
 
 
 def load_settings() -> Settings:

@@ -27,6 +27,8 @@ class Run:
     `request` is the key of what was asked for; `started` is ISO 8601 in UTC; `again` is "" but for a run that does
     every step anew, whose own name it holds then; `versions` are those of other problems to begin from, by their
     names, where it is not to be their champions.
+    `windows` are trained on too, in this order: their ids, each with the SHA-256 of its labels. `until` (ISO 8601)
+    leaves out the examples whose moment is later; "" for none. `cause` is "" or why the model is trained again.
     """
 
     run_id: str
@@ -46,6 +48,9 @@ class Run:
     checkpoint_seconds: float
     again: str = ""
     versions: Mapping[str, int] = field(default_factory=dict)
+    windows: tuple[tuple[str, str], ...] = ()
+    until: str = ""
+    cause: str = ""
 
     def open_store(self) -> Store:
         return open_store(self.store)

@@ -5,6 +5,7 @@ https://github.com/kserve/open-inference-protocol
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,49 @@ DATATYPES = {
 
 class TensorInvalid(ModelkeepError):
     """A tensor of a request is not what the model takes; the message names it."""
+
+
+def join_binary(body: bytes, num_json_bytes: int) -> Any:
+    """A request whose tensors follow its JSON as bytes, each as long as its `binary_data_size` says, with the values in
+    the JSON's place of them (the protocol's extension for binary tensors). Raises TensorInvalid, JSONDecodeError."""
+    request = json.loads(body[:num_json_bytes])
+    inputs = request.get("inputs", []) if isinstance(request, dict) else []
+    start = num_json_bytes
+    for given in inputs if isinstance(inputs, list) else []:
+        parameters = given.get("parameters") if isinstance(given, dict) else None
+        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        if isinstance(size, int):
+            given["data"] = _unpack(body[start : start + size], size, given)
+            start += size
+    if start != len(body):
+        raise TensorInvalid(
+            "The tensors do not end where the body ends.", expected=f"{start:,} bytes", received=f"{len(body):,}"
+        )
+    return request
+
+
+def _unpack(data: bytes, size: int, given: Mapping[str, Any]) -> list[Any]:
+    """Little-endian numbers; or texts, each after its length in 4 bytes. Raises TensorInvalid."""
+    import numpy as np
+
+    dtypes = {datatype: dtype for dtype, datatype in DATATYPES.items() if datatype != "BYTES"}
+    try:
+        if len(data) != size:
+            raise ValueError("the body ends before it")
+        if given.get("datatype") != "BYTES":
+            dtype = np.dtype(dtypes[str(given.get("datatype"))]).newbyteorder("<")
+            values: list[Any] = np.frombuffer(data, dtype).tolist()
+            return values
+        texts, place = [], 0
+        while place < size:
+            end = place + 4 + int.from_bytes(data[place : place + 4], "little")
+            if end > size:
+                raise ValueError("a text is longer than the rest of it")
+            texts.append(data[place + 4 : end].decode())
+            place = end
+        return texts
+    except (ValueError, KeyError) as fault:
+        raise _invalid(str(given.get("name")), f"{size:,} bytes of {given.get('datatype')}", str(fault)) from None
 
 
 def read_tensors(inputs: Sequence[Any], specs: Mapping[str, TensorSpec], most_rows: int) -> dict[str, np.ndarray]:

@@ -36,8 +36,8 @@ class Verdict:
     retrain: str
     sentence: str
     num_rows: int
-    folder: str
     reasons: Sequence[str] = field(default_factory=tuple)
+    folder: str = ""
     strength: float | None = None
     column: str = ""
     value: float | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from flows.command_line import app
+from deployments.command_line import app
 from problems.outline.catalogue import cards_table, problem_names, read_card
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -52,6 +52,20 @@ def read_columns(expectation: Expectation) -> list[str]:
     return columns_of({key: getattr(expectation, key, None) for key in keys})
 
 
+def describe_rules(rules: Sequence[Expectation]) -> dict[str, str]:
+    """What rules ask of each column that they are about alone, in words: "never missing; between 3 and 10"."""
+    told: dict[str, list[str]] = {}
+    for rule in rules:
+        kwargs = _kwargs(rule)
+        if len(columns := columns_of(kwargs)) == 1:
+            told.setdefault(columns[0], []).append(rule_text(rule.expectation_type, kwargs))
+    return {column: "; ".join(texts) for column, texts in told.items()}
+
+
+def _kwargs(rule: Expectation) -> dict[str, Any]:
+    return kwargs_of({"expectation_config": rule.configuration.to_json_dict()}, rule)
+
+
 def find_offending_rows(frame: pd.DataFrame, rules: Sequence[Expectation]) -> dict[int, str]:
     """What is wrong with each row that breaks a rule, by its position (0 … n-1), ascending.
 
@@ -67,7 +81,7 @@ def find_offending_rows(frame: pd.DataFrame, rules: Sequence[Expectation]) -> di
     broken |= _ask_great_expectations(frame, {place: rule for place, rule in enumerate(rules) if place not in known})
     reasons: dict[int, dict[str, str]] = {}
     for position, rows in sorted(broken.items()):
-        kwargs = kwargs_of({"expectation_config": rules[position].configuration.to_json_dict()}, rules[position])
+        kwargs = _kwargs(rules[position])
         name, rule = subject(kwargs), rule_text(rules[position].expectation_type, kwargs)
         values = frame[columns_of(kwargs)].iloc[rows].to_numpy(object)
         for row, value in zip(rows, values, strict=True):
@@ -81,6 +95,8 @@ class Columns(dict[str, "np.ndarray"]):
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
+        if len(kinds := set(frame.dtypes)) == 1 and kinds.pop() == "float64":
+            self.update(zip(frame.columns, frame.to_numpy().T, strict=True))
 
     def __missing__(self, name: str) -> np.ndarray:
         self[name] = self._frame[name].to_numpy()

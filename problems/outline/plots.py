@@ -215,6 +215,37 @@ def forecast_over_time(
     )
 
 
+def kept_and_left(
+    title: str,
+    moments: Sequence[Any],
+    lines: Mapping[str, Sequence[float | None]],
+    marks: Sequence[tuple[Any, bool]],
+    label: str,
+) -> Plot:
+    """`lines` of kept, left and baseline by moment, None where undefined; `marks` are retrainings, and whether each was
+    promoted."""
+    import numpy as np
+
+    values = {name: np.array([np.nan if one is None else one for one in line]) for name, line in lines.items()}
+    figure, axes = _figure()
+    for moment, promoted in marks:
+        axes.axvline(moment, color=FIRST if promoted else MUTED, linewidth=0.8, linestyle="-" if promoted else ":")
+    axes.plot(moments, values["baseline"], color=MUTED, linewidth=0.9, linestyle="--", label="baseline")
+    axes.plot(moments, values["left"], color=SECOND, linewidth=1.2, label="left alone")
+    axes.plot(moments, values["kept"], color=FIRST, linewidth=1.2, label="kept alive")
+    _date(axes)
+    _label(axes, "", label)
+    _legend(axes)
+    return Plot(
+        title,
+        "Upright lines are retrainings: whole ones were promoted, dotted ones were not.",
+        f"{label} of {len(moments)} moments from {_moment(moments[0])} to {_moment(moments[-1])}: at the end "
+        f"{values['kept'][-1]:.3g} kept alive, {values['left'][-1]:.3g} left alone, {values['baseline'][-1]:.3g} for the "
+        f"baseline; {len(marks)} retrainings, {sum(promoted for _, promoted in marks)} of them promoted.",
+        figure,
+    )
+
+
 def _date(axes: Axes) -> None:
     """Short dates below, where the axis holds any."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter

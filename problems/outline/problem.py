@@ -183,15 +183,19 @@ class Rows:
     """How rows of a table become what a model takes: a problem's `read` uses `inputs`, and so does `predict`.
 
     `columns`  the columns that are needed, with their types as `read_csv` takes them
-    `inputs`   a frame with these columns → Inputs; what becomes of a row depends on this row alone
+    `inputs`   a frame with these columns → Inputs; what becomes of a row depends on this row alone, and from the frame
+               that it gives it makes the same features again
     `ids`      columns (str) that stand beside the scores where a window has them
     `missing_values`  texts that stand for a missing value
+    `labelled`  (the frame of `inputs`, the target (n,) that has come since) → the frame as `read` gives it, so that
+               windows can be trained on; None where a row and its target do not tell all that is in it
     """
 
     columns: Mapping[str, str]
     inputs: Callable[[pd.DataFrame], Inputs]
     ids: tuple[str, ...] = ()
     missing_values: tuple[str, ...] = ("",)
+    labelled: Callable[[pd.DataFrame, np.ndarray], pd.DataFrame] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +227,8 @@ class Problem:
     `acceptance`    what the evaluation must show before a version is registered
     `behaviours`    what the model must do with test rows that are changed, before a version is registered
     `columns`       the names of a table's columns by feature, for features (n, columns): which of them matter is shown
+    `words`         the words of each row of a frame by feature, for features (n, width) that number the last `width` of
+                    them, 0 for none: which of them matter is shown
     `variants`      named settings of the hyperparameters that are worth comparing
     `decode`        (bytes of a file, its name) → one example of the model's only input, where examples are files of
                     their own, such as pictures: `read` uses it, and so does `predict`. Raises BadInput
@@ -243,6 +249,7 @@ class Problem:
     acceptance: tuple[Criterion, ...] = ()
     behaviours: tuple[Behaviour, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    words: Mapping[str, Callable[[pd.DataFrame], list[list[str]]]] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pretrained: Pretrained | None = None
     decode: Callable[[bytes, str], np.ndarray] | None = None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -12,10 +13,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from deployments.deploy import OURS, DeploymentFailed, declare, deploy
+from deployments.deploy import PREFECT_YAML, DeploymentFailed, declare, deploy
 from deployments.pull import NoFolder, work_in
+from flows.run_tags import OURS, note_process
 from flows.server import ServerAddress
-from problems.outline.catalogue import problem_names
+from problems.outline.catalogue import load_problem, problem_names
 from tests.prefect_server import wait_for
 
 if TYPE_CHECKING:
@@ -41,20 +43,40 @@ def deployed(client: SyncPrefectClient, name: str) -> DeploymentResponse:
 # What is declared
 
 
-def test_every_problem_is_deployed_once_and_nothing_else_is() -> None:
-    declared = declare(problem_names())["deployments"]
-    assert problem_names()
-    assert [entry["name"] for entry in declared] == problem_names()
-    assert [entry["parameters"]["problem"] for entry in declared] == problem_names()
+def of_flow(declared: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [entry for entry in declared["deployments"] if entry["entrypoint"] == f"flows.{name}.{name}"]
+
+
+def test_every_problem_is_deployed_once_by_each_flow_that_it_can_do() -> None:
+    declared = declare(problem_names())
+    tables = [name for name in problem_names() if load_problem(name).rows]
+    windows = [name for name in problem_names() if load_problem(name).rows or load_problem(name).decode]
+    expected = {"train": problem_names(), "predict": windows, "monitor": tables, "retrain": problem_names()}
+    assert tables and len(windows) > len(tables)
+    for flow, names in expected.items():
+        assert [entry["name"] for entry in of_flow(declared, flow)] == names
+        assert [entry["parameters"]["problem"] for entry in of_flow(declared, flow)] == names
+    assert len(declared["deployments"]) == sum(map(len, expected.values()))
+
+
+def test_every_flow_is_deployed_or_says_why_not() -> None:
+    """Those that are deployed note the process of each run, so that a run whose process was killed is found."""
+    deployed = {entry["entrypoint"].rpartition(".")[0] for entry in declare(["housing"])["deployments"]}
+    flows = {f"flows.{path.stem}" for path in (ROOT / "flows").glob("*.py") if "\n@flow(" in path.read_text()}
+    assert deployed <= flows and len(flows) > len(deployed)
+    reasons = PREFECT_YAML.read_text().partition("\nname:")[0]
+    for module in flows - deployed:
+        assert module in reasons
+    for module in deployed:
+        assert note_process in getattr(importlib.import_module(module), module.rpartition(".")[2]).on_running_hooks
 
 
 def test_every_deployment_has_what_is_needed_to_run_it_and_to_find_it_again() -> None:
     for entry in declare(["housing", "digits"])["deployments"]:
-        assert entry["entrypoint"] == "flows.train.train"
-        assert OURS in entry["tags"] and f"problem:{entry['name']}" in entry["tags"]
+        assert {OURS, entry["name"]} <= set(entry["tags"])
         assert entry["description"] and entry["work_pool"]["name"] == "cpu"
-        assert entry["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
-        assert all({"slug", "cron", "timezone"} <= schedule.keys() for schedule in entry["schedules"])
+        assert entry["concurrency_limit"]["collision_strategy"] in ("ENQUEUE", "CANCEL_NEW")
+        assert all({"slug", "cron", "timezone"} <= schedule.keys() for schedule in entry.get("schedules", []))
 
 
 def test_no_placeholder_is_left_in_what_is_declared() -> None:
@@ -64,11 +86,14 @@ def test_no_placeholder_is_left_in_what_is_declared() -> None:
 def test_prefect_knows_every_key_of_the_file() -> None:
     """Prefect ignores a misspelt key in silence."""
     from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
+    from prefect.events import DeploymentEventTrigger
 
     declared = declare(["housing"])
     assert declared.keys() <= {field.alias or name for name, field in PrefectYamlModel.model_fields.items()}
     for entry in declared["deployments"]:
         assert entry.keys() <= DeploymentConfig.model_fields.keys()
+        for trigger in entry.get("triggers", []):
+            assert trigger.keys() <= DeploymentEventTrigger.model_fields.keys()
 
 
 def test_a_worker_that_was_told_no_folder_refuses_instead_of_losing_what_is_written(tmp_path: Path) -> None:

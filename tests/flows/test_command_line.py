@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from flows.command_line import main, parse_settings
@@ -150,6 +151,13 @@ def test_train_models_rollback_and_report_from_a_terminal(prefect_server: Server
     again = json.loads(modelkeep("train", "housing", "--set", "epochs=15", "--json").stdout)
     assert again["version"] == 1 and again["champion"]
     assert "nothing was computed" in modelkeep("train", "housing", "--set", "epochs=15").stdout
+
+    (tmp_path / "homes.csv").write_text(
+        "CRIM,ZN,INDUS,CHAS,NOX,RM,AGE,DIS,RAD,TAX,PTRATIO,LSTAT\n0.1,0,2.3,0,0.5,6.5,60,4,1,296,15.3,5\n"
+    )
+    scored = json.loads(modelkeep("predict", "housing", "--input", "homes.csv", "--json").stdout)
+    (home,) = pd.read_parquet(scored["scores"]).to_dict("records")
+    assert home["lower"] < home["prediction"] < home["upper"]
 
     refused = modelkeep("train", "housing", "--set", "epochs=1", code=1)
     assert "not accepted" in refused.stderr and "wanted below 3.5" in refused.stderr

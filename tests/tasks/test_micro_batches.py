@@ -64,12 +64,6 @@ def test_what_waits_at_the_same_time_is_answered_together(doubler: Doubler, open
     assert doubler.batches == [[0], [1, 2, 3], [4, 5]]
 
 
-def test_a_batch_waits_a_moment_for_others(doubler: Doubler, open_queue: Opened) -> None:
-    queue = open_queue(batch_rows=2, wait_seconds=30)
-    futures = [queue.ask(1, 1), queue.ask(2, 1)]
-    assert [future.result(25) for future in futures] == [2, 4] and doubler.batches == [[1, 2]]
-
-
 def test_one_that_cannot_be_answered_does_not_spoil_the_others(doubler: Doubler, open_queue: Opened) -> None:
     futures = ask_while_busy(doubler, open_queue(), [1, 2, 13, 3])
     doubler.may_go_on.set()

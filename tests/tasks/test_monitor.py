@@ -18,8 +18,9 @@ from store import open_store
 from store.artifacts import Store
 from store.registry import Registry
 from tasks import drift
+from tasks.drift_page import HEADINGS
 from tasks.index_page import render_index
-from tasks.kept_windows import KeptWindow, NoWindow
+from tasks.kept_windows import KeptWindow, NoWindow, choose_window, keep_window
 from tasks.monitor import Monitored, check_window, conclude, judge, measure_window, read_rows, take_window
 from tasks.verdicts import Verdict, before, is_persistent, read_verdicts, record_verdict
 from tests.drift_champion import ask, crown_with_reference, draw_truth, make_customers, raise_prices
@@ -160,6 +161,17 @@ def test_labels_that_show_a_drop_are_an_alarm_and_the_reason_to_retrain(
     assert kept.level == "alert" and kept.value is not None and kept.value < 0.5
 
 
+def test_a_later_look_without_labels_keeps_what_they_showed(
+    place: str, crowned: tuple[Path, keras.Model], tmp_path: Path
+) -> None:
+    table = customers()
+    bad = monitored(place, table, labels=write_labels(tmp_path, crowned[1], table, flip=True))
+    again = monitored(place)
+    assert again == bad and told(again)["performance"]["num_rows"] == 900
+    monitored(place, window=bad.window, labels=write_labels(tmp_path, crowned[1], table, flip=False))
+    assert monitored(place).level == "none"
+
+
 def test_drift_that_does_no_harm_by_its_labels_is_an_alarm_and_no_reason_to_retrain(
     place: str, crowned: tuple[Path, keras.Model], tmp_path: Path
 ) -> None:
@@ -212,6 +224,15 @@ def test_monitoring_a_window_again_keeps_the_same_files(place: str) -> None:
     assert len(list(Path(first.page).parent.parent.glob("drift-*"))) == 1
 
 
+def test_a_page_that_looks_otherwise_since_does_not_stop_monitoring(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = monitored(place, customers())
+    monkeypatch.setattr("tasks.drift_page.HEADINGS", {**HEADINGS, "none": "✓ Quiet"})
+    again = monitored(place, window=first.window)
+    assert "✓ Quiet" in Path(again.page).read_text() and again.page != first.page
+
+
 def test_the_last_verdict_is_on_the_page_of_the_store(place: str) -> None:
     assert "no drift" not in render_index(open_store(place))
     monitored(place, customers())
@@ -232,9 +253,19 @@ def test_of_a_large_file_the_same_rows_are_read_whatever_their_number(
     pd.testing.assert_frame_equal(read, frame.iloc[read["row"]].reset_index(drop=True))
 
 
+def test_the_newest_window_is_found_on_every_store(store: Store, tmp_path: Path) -> None:
+    record_verdict(store, "churn", verdict(1))
+    for window in ("c", "a", "b"):
+        told: dict[str, Any] = {"problem": "churn", "input": {}, "version": 1, "run": "r", "num_scored": 1}
+        (tmp_path / "scores.csv").write_text(window)
+        keep_window(store, {"scores": tmp_path / "scores.csv"}, window=window, num_set_aside=0, **told)
+    assert choose_window(store, "churn").window == "b"
+    assert choose_window(store, "churn", "c").window == "c"
+
+
 def verdict(number: int, level: str = "none", version: int = 1) -> Verdict:
     told = f"2026-01-01T00:00:{number:02d}+00:00"
-    return Verdict(f"w{number}", told, version, level, False, "", "It is.", 900, "")
+    return Verdict(f"w{number}", told, version, level, False, "", "It is.", 900)
 
 
 def test_verdicts_stand_in_the_order_of_their_windows_and_the_last_look_counts(store: Store) -> None:

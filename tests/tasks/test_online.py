@@ -22,7 +22,16 @@ from store.registry import Registry
 from tasks import served as serving
 from tasks.champion import load_champion
 from tasks.kept_windows import KeptWindow, find_window
-from tasks.online import OnlineModel, RowsAnswered, RowsAsked, Scored, TensorsAnswered, TensorsAsked, blank_row
+from tasks.online import (
+    ChampionChanged,
+    OnlineModel,
+    RowsAnswered,
+    RowsAsked,
+    Scored,
+    TensorsAnswered,
+    TensorsAsked,
+    blank_row,
+)
 from tasks.request_log import RequestLog
 from tasks.row_fields import to_content
 from tasks.score import score
@@ -114,6 +123,13 @@ def test_tensors_are_answered_in_the_same_batch_as_rows(store: Store, rows: list
     assert len(expected) == 300 and expected.dtype == np.float32
     np.testing.assert_allclose(one.tensors["prediction"], expected[:3], rtol=1e-5)
     np.testing.assert_allclose([row["prediction"] for row in two.rows], expected[:5], rtol=1e-5)
+
+
+def test_tensors_that_were_meant_for_another_champion_are_sent_back(store: Store) -> None:
+    model = OnlineModel(load_problem("housing"), load_champion(load_problem("housing"), store))
+    for features in ({"attributes": np.zeros((1, 13), np.float32)}, {"columns": np.zeros((1, 12), np.float32)}):
+        with pytest.raises(ChampionChanged):
+            model.answer([TensorsAsked(features)])
 
 
 def test_no_size_of_batch_is_compiled_while_somebody_waits(store: Store, rows: list[Any]) -> None:

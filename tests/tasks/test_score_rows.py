@@ -378,7 +378,8 @@ def judge(store: Store, problem: str, evaluation: dict[str, Any]) -> None:
     number = len(registry.versions(problem)) + 1
     run = f"{problem}-20260102T000000-{number:06d}"
     artifacts = json.loads(store.read_bytes(before.manifest))["artifacts"]
-    kept = store.put_bytes(f"runs/{problem}/{run}/evaluate.json", json.dumps(evaluation).encode(), kind="json")
+    judged = json.dumps({"evaluation": evaluation}).encode()
+    kept = store.put_bytes(f"runs/{problem}/{run}/evaluate.json", judged, kind="json")
     page = {"artifacts": {**artifacts, "evaluate/evaluation.json": kept.to_dict()}}
     manifest = store.put_bytes(f"runs/{problem}/{run}/manifest.json", json.dumps(page).encode(), kind="json")
     told: Any = {"actor": "test", "reason": "test", "run": run}

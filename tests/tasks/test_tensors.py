@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks.online import TensorSpec
-from tasks.tensors import TensorInvalid, read_tensors, write_tensor
+from tasks.tensors import TensorInvalid, join_binary, read_tensors, write_tensor
 
 SPECS = {"levels": TensorSpec("int32", (2,)), "amounts": TensorSpec("float32", ()), "text": TensorSpec("string", ())}
 
@@ -84,3 +85,46 @@ def test_an_array_is_written_flat_with_its_shape() -> None:
     told = write_tensor("p", np.array([[0.25, 0.75]], np.float32))
     assert told == {"name": "p", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 0.75]}
     assert write_tensor("label", np.array(["a"], object))["datatype"] == "BYTES"
+
+
+def binary(*tensors: tuple[str, bytes], size: int | None = None) -> tuple[bytes, int]:
+    """A body whose tensors of these types follow the JSON, and how long the JSON is."""
+    inputs = [
+        {
+            "name": datatype,
+            "datatype": datatype,
+            "parameters": {"binary_data_size": len(data) if size is None else size},
+        }
+        for datatype, data in tensors
+    ]
+    head = json.dumps({"inputs": inputs}).encode()
+    return head + b"".join(data for _, data in tensors), len(head)
+
+
+def test_tensors_that_follow_the_json_are_put_into_it() -> None:
+    text = b"".join(len(word).to_bytes(4, "little") + word for word in ("é".encode(), b"", b"b"))
+    body, length = binary(("FP32", np.array([1.5, 2], "<f4").tobytes()), ("BYTES", text), ("BOOL", b"\x01\x00"))
+    assert [given["data"] for given in join_binary(body, length)["inputs"]] == [
+        [1.5, 2.0],
+        ["é", "", "b"],
+        [True, False],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [
+        binary(("FP32", b"\0" * 7)),
+        binary(("FP32", b"\0" * 4), size=8),
+        binary(("FP32", b"\0" * 8), size=4),
+        binary(("FP32", b"\0" * 8), size=-4),
+        binary(("FP9", b"\0" * 4)),
+        binary(("BYTES", b"\xff\xff\xff\xff")),
+        binary(("BYTES", b"\1\0\0\0\xff")),
+        (b"{}", 10),
+        (b"[1]xx", 3),
+    ],
+)
+def test_tensors_that_do_not_fill_their_bytes_are_refused(body: bytes, length: int) -> None:
+    with pytest.raises(TensorInvalid):
+        join_binary(body, length)

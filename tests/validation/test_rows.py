@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from problems.outline.catalogue import load_problem
-from validation.rows import Columns, find_offending_rows, keeps, rules_of_one_row
+from validation.rows import Columns, describe_rules, find_offending_rows, keeps, rules_of_one_row
 
 
 def table() -> pd.DataFrame:
@@ -28,6 +28,10 @@ def test_each_row_is_told_what_is_wrong_with_it() -> None:
     assert found[1] == "age: -5.0, expected at least 0; kind: 'z', expected one of 'a', 'b'"
     assert found[2].startswith("age: missing, expected never missing")
     assert found[3] == "limit, age: 1.0 and 40.0, expected limit more than age"
+
+
+def test_rules_are_described_by_the_column_that_they_are_about() -> None:
+    assert describe_rules(RULES) == {"age": "never missing; at least 0", "kind": "one of 'a', 'b'"}
 
 
 def test_good_rows_are_told_nothing_and_no_rows_neither() -> None:

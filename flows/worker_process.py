@@ -1,0 +1,51 @@
+"""A worker's own process: Prefect's worker for the pool POOL, begun again when it ends by a fault.
+
+Started as `python -P -m flows.worker_process POOL NAME`. Prefect's worker ends by itself when the server cannot be
+reached for some minutes, and with `--limit` when a run that crashed is scheduled again at once ("already holding one of
+this CapacityLimiter's tokens"). How many runs there are at once is therefore the pool's own limit, on the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+
+PAUSE_SECONDS = 10.0
+
+
+def main() -> None:
+    pool, name = sys.argv[1:]
+    from prefect.workers.process import ProcessWorker
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    asyncio.run(keep_working(lambda: ProcessWorker(work_pool_name=pool, name=name).start(printer=say), say))
+
+
+async def keep_working(
+    work: Callable[[], Awaitable[None]], say: Callable[[str], None], pause_seconds: float = PAUSE_SECONDS
+) -> None:
+    """Work until SIGTERM or SIGINT, or until it ends without a fault; begin again after a pause where there was one."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sent, lambda: task and task.cancel())
+    while True:
+        try:
+            await work()
+            return
+        except asyncio.CancelledError:
+            say("the worker was told to stop")
+            return
+        except Exception:
+            traceback.print_exc()
+            say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} the worker failed; it begins again in {pause_seconds:.0f} s")
+        await asyncio.sleep(pause_seconds)
+
+
+if __name__ == "__main__":
+    main()

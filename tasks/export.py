@@ -1,0 +1,232 @@
+"""Export: a version in a form that others serve, compared with the registered model before it is handed out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelkeep.errors import GateFailed, ModelkeepError
+from problems.outline.problem import Examples, Problem
+from store.artifacts import Store
+from store.registry import Version
+from store.steps import find_step
+from tasks.champion import find_version, load_version
+from tasks.examples import load_examples
+from tasks.fit import predict_with
+from tasks.manifest import utc_now
+from tasks.prepare import load_rows
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    Arrays = Mapping[str, np.ndarray]
+
+logger = logging.getLogger("modelkeep")
+
+FORMATS = ("savedmodel", "onnx")
+ONNX_OPSET = 17
+TOLERANCE = 1e-5  # of the outputs' scale, as when a trained model is loaded back
+MOST_COMPARED = 1000
+_NUM_TIMED = 100
+_ENDPOINT, _OUTPUT = "serving_default", "output_0"
+
+
+class ExportRefused(GateFailed):
+    """The version cannot be brought into that form, or would predict something else in it."""
+
+
+class ExportImpossible(ModelkeepError):
+    """What an export needs is not there, or its place is taken."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export and what proves it. `difference` is the largest one between its outputs and those of the registered
+    model, on so many test rows; `milliseconds` the median for one row, `keras_milliseconds` the registered model's."""
+
+    problem: str
+    version: int
+    run: str
+    weights: str
+    format: str
+    inputs: Mapping[str, str]
+    output: str
+    num_compared: int
+    difference: float
+    size: int  # bytes
+    milliseconds: float
+    keras_milliseconds: float
+    exported: str  # ISO 8601, UTC
+
+
+def export_version(
+    problem: Problem, store: Store, number: int | None, form: str, output: Path
+) -> tuple[Path, Exported]:
+    """Write <output>/<problem>/<version>/, the layout that TensorFlow Serving polls; the folder appears when it is
+    whole and its predictions were compared. Without a `number` it is the champion.
+
+    Raises NoChampion, UnknownVersion, ExportImpossible, ExportRefused, ArtifactCorrupt.
+    """
+    version = find_version(store, problem.name, number)
+    place = output / problem.name / str(version.number)
+    _require_possible(form, place)
+    features, examples, rows = _test_rows(problem, store, version)
+    model = load_version(problem, store, version).model
+    expected = predict_with(model, examples, rows)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".modelkeep-", dir=place.parent) as folder:
+        partial = Path(folder, "export")
+        call = _WRITERS[form](model, partial)
+        inputs = {name: features[name][rows] for name in model.input}
+        difference = _difference(call(inputs), expected, form)
+        one = {name: array[:1] for name, array in inputs.items()}
+        exported = Exported(
+            problem=problem.name,
+            version=version.number,
+            run=version.run,
+            weights=version.weights,
+            format=form,
+            inputs={name: f"{array.dtype} {['n', *array.shape[1:]]}".replace("'", "") for name, array in one.items()},
+            output=_OUTPUT,
+            num_compared=len(rows),
+            difference=difference,
+            size=sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()),
+            milliseconds=_milliseconds(lambda: call(one)),
+            keras_milliseconds=_milliseconds(lambda: model(one, training=False)),
+            exported=utc_now(),
+        )
+        (partial / "export.json").write_text(json.dumps(asdict(exported), indent=1) + "\n", encoding="utf-8")
+        partial.rename(place)
+    return place, exported
+
+
+def _require_possible(form: str, place: Path) -> None:
+    if place.exists():
+        raise ExportImpossible(
+            "Something lies where the export is to go.",
+            where=str(place),
+            next_step="it stays as it is; choose another --output, or remove it",
+        )
+    missing = [name for name in ("tf2onnx", "onnxruntime") if form == "onnx" and not find_spec(name)]
+    if missing:
+        raise ExportImpossible(
+            f"An export to ONNX needs {' and '.join(missing)}, not installed here.",
+            next_step="pip install 'modelkeep[onnx]'",
+        )
+
+
+def _test_rows(problem: Problem, store: Store, version: Version) -> tuple[Mapping[str, Any], Examples, np.ndarray]:
+    """The features, all examples, and the numbers of test rows, as the run of the version had them."""
+    steps = json.loads(store.read_bytes(version.manifest)).get("steps", {})
+    keys = {name: steps.get(name, {}).get("key", "") for name in ("ingest", "prepare")}
+    found = {name: find_step(store, problem.name, name, key) if key else None for name, key in keys.items()}
+    ingested, prepared = found["ingest"], found["prepare"]
+    if ingested is None or prepared is None:
+        raise ExportImpossible(
+            "The rows that the version was tested on are no longer in the store, so its export cannot be proved.",
+            where=f"{store.uri}, run {version.run}",
+            next_step=f"`modelkeep explore {problem.name}`, with the run's own --data and --sample, reads them again",
+        )
+    examples = load_examples(store, ingested)
+    return examples.features, examples, load_rows(store, prepared).test[:MOST_COMPARED]
+
+
+def _difference(received: np.ndarray, expected: np.ndarray, form: str) -> float:
+    """The largest one. Raises ExportRefused."""
+    import numpy as np
+
+    difference = float(np.abs(received - expected).max())
+    most = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= most:
+        raise ExportRefused(
+            f"The {form} export does not predict what the registered model predicts.",
+            expected=f"predictions of the test rows that differ by {most:.1e} at most",
+            received=f"{difference:.3g}",
+            next_step="use another --format; a layer of the model means something else in this one",
+        )
+    return difference
+
+
+def _milliseconds(call: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(_NUM_TIMED):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return round(1000 * statistics.median(times), 4)
+
+
+# --- formats -------------------------------------------------------------------------------------------------------
+
+
+def _write_savedmodel(model: keras.Model, folder: Path) -> Callable[[Arrays], np.ndarray]:
+    """The export, loaded back, as a function of its inputs by name."""
+    import tensorflow as tf
+
+    try:
+        model.export(str(folder), format="tf_saved_model", verbose=False)
+    except Exception as fault:  # Keras raises many kinds here; all mean the same to the user
+        raise _not_exported("a SavedModel", fault) from fault
+    loaded = tf.saved_model.load(str(folder))
+    signature = loaded.signatures[_ENDPOINT]
+
+    def call(inputs: Arrays) -> np.ndarray:
+        outputs: np.ndarray = signature(**{name: tf.constant(array) for name, array in inputs.items()})[_OUTPUT].numpy()
+        return outputs
+
+    call.keeps = loaded  # type: ignore[attr-defined]  # its variables live as long as it does
+    return call
+
+
+def _write_onnx(model: keras.Model, folder: Path) -> Callable[[Arrays], np.ndarray]:
+    """As `_write_savedmodel`, and by way of one: Keras' own way to ONNX makes inputs of a Normalization's numbers
+    (keras 3.15, tf2onnx 1.17)."""
+    import onnxruntime
+    from tf2onnx import convert, tf_loader
+
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it says is raised below
+    folder.mkdir()
+    with tempfile.TemporaryDirectory() as saved:
+        _write_savedmodel(model, Path(saved, "saved"))
+        try:
+            graph, inputs, outputs = tf_loader.from_saved_model(f"{saved}/saved", None, None, signatures=[_ENDPOINT])[
+                :3
+            ]
+            names = {name: name.split(":")[0] for name in inputs} | {outputs[0]: _OUTPUT}
+            path = folder / "model.onnx"
+            convert.from_graph_def(
+                graph, input_names=inputs, output_names=outputs, opset=ONNX_OPSET, tensors_to_rename=names,
+                output_path=str(path),
+            )  # fmt: skip
+            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as fault:  # both raise many kinds; all mean the same to the user
+            raise _not_exported("ONNX", fault) from fault
+
+    def call(inputs: Arrays) -> np.ndarray:
+        received: np.ndarray = session.run([_OUTPUT], dict(inputs))[0]
+        return received
+
+    return call
+
+
+_WRITERS: dict[str, Callable[[keras.Model, Path], Callable[[Arrays], np.ndarray]]] = {
+    "savedmodel": _write_savedmodel,
+    "onnx": _write_onnx,
+}
+
+
+def _not_exported(what: str, fault: Exception) -> ExportRefused:
+    return ExportRefused(
+        f"The model cannot be written as {what}.",
+        received=str(fault).strip()[:300],
+        next_step="use another --format, or load model.keras, which lies beside the report, with Keras",
+    )

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from deployments.command_line import main
+from deployments.deploy import declare
+from deployments.up import bring_up, describe, take_down
+from flows import server
+from flows.workers import WorkerUnavailable, ensure_worker, find_workers
+from tests.prefect_server import HomeMaker, live_in, refresh_settings, wait_for
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+pytestmark = pytest.mark.server
+
+TINY = Path(__file__).with_name("tiny.yaml")
+Up = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, make_home: HomeMaker) -> Iterator[Path]:
+    """Where the workers run. PREFECT_HOME is this module's own, with nothing running before and after."""
+    with live_in(make_home("up")), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
+        yield tmp_path_factory.mktemp("workers")
+        down()
+
+
+@pytest.fixture
+def up(folder: Path) -> Up:
+    """Brings up the tiny flow's deployments and returns what is said; it is cheap where all is up."""
+
+    def bring(*names: str, **changes: Any) -> list[str]:
+        said: list[str] = []
+        declared = declare(names or ["one"], TINY)
+        declared["deployments"] = [{**entry, **changes} for entry in declared["deployments"]]
+        bring_up(declared, folder, 2, said.append)
+        return said
+
+    return bring
+
+
+@pytest.fixture
+def client(up: Up) -> Iterator[SyncPrefectClient]:
+    from prefect.client.orchestration import get_client
+
+    up()
+    with get_client(sync_client=True) as opened:
+        yield opened
+
+
+def down() -> list[str]:
+    said: list[str] = []
+    take_down(said.append)
+    return said
+
+
+def start_run(client: SyncPrefectClient, **parameters: Any) -> FlowRun:
+    deployment = client.read_deployment_by_name("tiny/one")
+    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+
+def state_of(client: SyncPrefectClient, run: FlowRun) -> str | None:
+    return client.read_flow_run(run.id).state_name
+
+
+def test_up_starts_all_that_is_needed_once_and_down_stops_it(up: Up) -> None:
+    down()
+    assert any("starting a local Prefect server" in line for line in up())
+    there = describe()
+    assert there["ui"] and there["deployments"] == {"tiny": 1} and len(there["automations"]) == 3
+    [worker] = there["workers"]
+    assert worker["pool"] == "cpu"
+    assert up() == []
+    assert {**describe(), "runs": {}, "next": ""} == {**there, "runs": {}, "next": ""}
+
+    running = server.find_server()
+    assert running is not None
+    assert [line.split(" (")[0] for line in down()] == [
+        "stopped the worker of the pool cpu",
+        f"stopped the Prefect server at {running.ui_url}",
+    ]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in (running.pid, worker["pid"]))
+    assert down() == ["nothing was running"]
+
+
+def test_a_worker_that_was_killed_is_started_again_and_the_rest_stays(up: Up) -> None:
+    up()
+    before, [worker] = server.find_server(), find_workers()
+    os.kill(worker.pid, signal.SIGKILL)
+    assert wait_for(lambda: not find_workers())
+    assert up() == ["started a worker for the pool cpu"]
+    assert server.find_server() == before
+    assert [found.pid for found in find_workers()] != [worker.pid]
+
+
+def test_a_run_whose_worker_is_stopped_goes_on_at_the_next_up(
+    up: Up, client: SyncPrefectClient, folder: Path, tmp_path: Path
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    run = start_run(client, number=2, until=str(tmp_path / "go"), to=str(tmp_path / "result"))
+    assert wait_for(lambda: any(tag.startswith("process:") for tag in client.read_flow_run(run.id).tags))
+    server_before = server.find_server()
+    assert any("goes on when a worker is there again" in line for line in down())
+    (tmp_path / "go").touch()
+    up()
+    assert server.find_server() != server_before
+    with get_client(sync_client=True) as client:
+        assert wait_for(lambda: state_of(client, run) == "Completed", limit_seconds=90)
+        assert client.read_flow_run(run.id).run_count == 2
+    assert (tmp_path / "result").read_text().splitlines() == ["3", str(folder)]
+
+
+def test_runs_that_were_missed_are_left_out_but_for_the_last(up: Up, client: SyncPrefectClient) -> None:
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    for worker in find_workers():
+        os.kill(worker.pid, signal.SIGKILL)
+    up("often", schedules=[{"slug": "often", "interval": 2, "anchor_date": "2026-01-01T00:00:00Z"}])
+    for worker in find_workers():
+        os.kill(worker.pid, signal.SIGKILL)
+    deployment = client.read_deployment_by_name("tiny/often")
+    ours = {"deployment_id": {"any_": [deployment.id]}}
+
+    def runs(state: str, **conditions: Any) -> list[FlowRun]:
+        wanted = FlowRunFilter.model_validate({**ours, "state": {"type": {"any_": [state]}}, **conditions})
+        return client.read_flow_runs(flow_run_filter=wanted)
+
+    def due() -> list[FlowRun]:
+        return runs("SCHEDULED", expected_start_time={"before_": datetime.now(UTC)})
+
+    assert wait_for(lambda: len(due()) > 3)
+    missed = sorted(due(), key=lambda run: run.expected_start_time or datetime.max)[:-1]
+    assert any("left out the run" in line for line in up("often", schedules=[]))
+    assert {run.id for run in missed} <= {run.id for run in runs("CANCELLED")}
+    assert wait_for(lambda: runs("COMPLETED"))
+
+
+def test_with_a_server_of_ones_own_none_is_started_and_none_is_stopped(
+    up: Up, client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    running = server.find_server()
+    assert running is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+        patch.setenv("PREFECT_API_URL", running.api_url)
+        patch.setattr(server, "_in_use", None)
+        refresh_settings()
+        said = up()
+        assert "started a worker for the pool cpu" in said and not any("Prefect server" in line for line in said)
+        assert describe()["ui"] == running.ui_url
+        assert [line.split(" (")[0] for line in down()] == ["stopped the worker of the pool cpu"]
+    refresh_settings()
+    assert server.find_server() == running
+
+
+def test_a_worker_of_another_server_is_not_taken_for_ours(up: Up, folder: Path) -> None:
+    up()
+    with pytest.raises(WorkerUnavailable, match="another server") as error:
+        ensure_worker("cpu", "http://127.0.0.1:9/api", folder)
+    assert "modelkeep down" in str(error.value)
+
+
+def test_a_worker_that_cannot_start_is_reported_with_the_end_of_its_log(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "often")
+        with pytest.raises(WorkerUnavailable, match="pool other") as error:
+            ensure_worker("other", "http://127.0.0.1:9/api", folder)
+    assert "worker-other.log" in str(error.value) and "query_seconds" in str(error.value).lower()
+
+
+def test_up_says_what_a_running_worker_does_differently(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    up()
+    monkeypatch.setenv("MODELKEEP_STORE", "s3://elsewhere/models")
+    [line] = up()
+    assert "MODELKEEP_STORE=" in line and "modelkeep down" in line
+
+
+def test_the_status_is_told_as_text_and_as_json(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
+    up()
+    assert main(["up", "--status"]) == 0
+    text = capsys.readouterr().out
+    assert main(["up", "--status", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ui"] in text and str(told["workers"][0]["pid"]) in text and "1 of tiny" in text
