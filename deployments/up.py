@@ -27,6 +27,7 @@ from flows.server import (
     find_address,
     find_server,
     find_stale_runs,
+    require_access,
     stop_server,
     use_server,
 )
@@ -59,9 +60,10 @@ def bring_up(declared: dict[str, Any], folder: Path, num_at_once: int | None, sa
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
+        require_access(client)
         _make_pools(client, num_at_once)
         _put_on_server(client, declared, say)
-        for run in close_stale_runs():
+        for run in close_stale_runs(settled_seconds=60 if find_workers() else 0):
             say(f"closed the run {run.name}, whose process was gone")
         for run in _leave_out_missed_runs(client):
             say(f"left out the run {run.name}: it was missed, and a later one is due too")
@@ -100,6 +102,7 @@ def describe() -> dict[str, Any]:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
+        require_access(client)
         deployed = list(deployments_of(client))
         return {
             **told,
@@ -146,7 +149,7 @@ def _put_on_server(client: SyncPrefectClient, declared: dict[str, Any], say: Say
     for name in deploy_automations(client, declare_automations()):
         say(f"automation changed: {name.removeprefix('modelkeep: ')}")
     if not is_deployed(client, declared):
-        say(f"deploying {len(declared['deployments'])} flows; this takes some seconds")
+        say(f"deploying {len(declared['deployments'])} flows; this takes half a minute")
         deploy(declared)
 
 

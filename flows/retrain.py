@@ -102,7 +102,7 @@ def begin_challenger(plan: Plan, data: str, place: str) -> Run:
 
 
 def conclude(run: Run, plan: Plan, trained: Trained) -> Retrained:
-    outcome = "promoted" if trained.champion else "kept"
+    outcome = "promoted" if trained.champion and trained.version != plan.champion else "kept"
     if trained.run == run.run_id:  # else it is the answer of an earlier one, which stands in the record
         record(run, outcome, trained.reason, trained)
     windows = [window for window, _ in plan.windows]

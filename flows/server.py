@@ -47,7 +47,6 @@ LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 4200
 START_LIMIT_SECONDS = 180.0
 STOP_LIMIT_SECONDS = 10.0
-_SETTLED_SECONDS = 60.0
 
 Progress = Callable[[str], None]
 
@@ -195,16 +194,16 @@ def local_run_settings() -> Iterator[None]:
 # Runs that a killed process has left behind ------------------------------------------------------------------------
 
 
-def close_stale_runs() -> list[FlowRun]:
+def close_stale_runs(settled_seconds: float = 60.0) -> list[FlowRun]:
     """Close runs of this machine whose process is proved dead: Cancelled if that was asked for, else Crashed.
 
     Returns them as they were. One request where there is nothing to do. A run of a deployment that has changed its
-    state within the last minute is left alone: it may be taken up again, and not have noted its new process yet.
+    state within `settled_seconds` is left alone: a worker may have taken it up, and not have noted its process yet.
     """
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        stale = [run for run in find_stale_runs(client) if _is_settled(run)]
+        stale = [run for run in find_stale_runs(client) if _is_settled(run, settled_seconds)]
         return [run for run in stale if close_run(client, run)]
 
 
@@ -221,12 +220,12 @@ def find_stale_runs(client: SyncPrefectClient) -> list[FlowRun]:
     return [run for run in client.read_flow_runs(flow_run_filter=unfinished) if _is_left_behind(run.tags)]
 
 
-def _is_settled(run: FlowRun) -> bool:
+def _is_settled(run: FlowRun, seconds: float) -> bool:
     if run.deployment_id is None:
         return True
     if run.state is None or run.state.is_pending():
         return False  # Its tags are those of the process before.
-    return (datetime.now(UTC) - run.state.timestamp).total_seconds() >= _SETTLED_SECONDS
+    return (datetime.now(UTC) - run.state.timestamp).total_seconds() >= seconds
 
 
 def _is_left_behind(tags: list[str]) -> bool:
@@ -318,6 +317,24 @@ def _require_answer(api_url: str) -> None:
         )
 
 
+def require_access(client: SyncPrefectClient) -> None:
+    """Raises ServerUnavailable where the server wants to know who asks."""
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    try:
+        client.read_work_pools(limit=1)
+    except PrefectHTTPStatusError as refused:
+        if refused.response.status_code not in (401, 403):
+            raise
+        raise ServerUnavailable(
+            "The Prefect server does not let you in.",
+            where=f"PREFECT_API_URL = {without_secrets(str(client.api_url))}",
+            expected="user and password in PREFECT_API_AUTH_STRING, or a key in PREFECT_API_KEY",
+            received=f"status {refused.response.status_code}",
+            next_step="set it to what the server has in PREFECT_SERVER_API_AUTH_STRING",
+        ) from None
+
+
 # The local server's process ----------------------------------------------------------------------------------------
 
 
@@ -353,7 +370,8 @@ def _open_listener(last_port: Path) -> socket.socket:
     else Prefect's port, or a free one where that is taken. Where one was asked for, that one."""
     asked = os.environ.get("PREFECT_SERVER_API_PORT")
     before = [last_port.read_text()] if last_port.is_file() else []
-    for port in [asked] if asked else [*before, DEFAULT_PORT, 0]:
+    ports: list[str | int] = [asked] if asked else [*before, DEFAULT_PORT, 0]
+    for port in ports:
         try:
             return socket.create_server((LOOPBACK, int(port)), backlog=128)
         except (OSError, ValueError, OverflowError) as error:

@@ -127,6 +127,7 @@ def begin_run(
     windows: tuple[tuple[str, str], ...] = (),
     until: str = "",
     cause: str = "",
+    is_replay: bool = False,
 ) -> Run:
     """What is asked for, with defaults filled in and names checked. Raises UnknownProblem, HyperparameterInvalid."""
     settings = load_settings()
@@ -157,6 +158,7 @@ def begin_run(
         windows=windows,
         until=until,
         cause=cause,
+        is_replay=is_replay,
     )
 
 

@@ -29,10 +29,13 @@ from problems.outline import (
     Problem,
     Source,
     Stack,
+    Wear,
     search,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import keras
     import numpy as np
     from great_expectations.expectations import Expectation
@@ -77,6 +80,21 @@ def _read_arrays(files: Files) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     table = pd.read_csv(path, header=None, dtype="uint8").to_numpy()
     # The package's 5,000 are sorted by class and have no test part: every fifth of them is it.
     return table[:, :-1].reshape(-1, 28, 28), table[:, -1], np.arange(len(table)) % 5 == 4
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """A file in the publisher's form: x_train, y_train, x_test and y_test."""
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def turned(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Pictures uint8 (n, 28, 28), turned to the left."""
+    from scipy import ndimage
+
+    return ndimage.rotate(images, degrees, axes=(1, 2), reshape=False, order=1)
 
 
 def expectations() -> list[Expectation]:
@@ -153,4 +171,5 @@ problem = Problem(
         Invariant("a pixel down", partial(_shifted, down=1), at_most=0.08),
     ),
     variants={"convnet": {"network": "convnet"}, "mlp": {"network": "mlp"}},
+    wear=Wear(worsen=turned, most=45.0, unit="°", write=write),
 )

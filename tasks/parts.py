@@ -38,7 +38,9 @@ class Parts:
         stem = f"{len(self):06d}"
         for name, table in tables.items():
             if len(table):
-                pq.write_table(table, self._folder / f"{stem}.{name}.parquet")
+                # It is read once and thrown away: what makes files small would take longer than the model.
+                path = self._folder / f"{stem}.{name}.parquet"
+                pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)
         done = {"rows": max((len(table) for table in tables.values()), default=0), "set_aside": list(set_aside.items())}
         partial = self._folder / f"{stem}.partial"
         partial.write_text(json.dumps(done, ensure_ascii=False), encoding="utf-8")
@@ -64,7 +66,8 @@ class Parts:
         paths = sorted(self._folder.glob(f"??????.{name}.parquet"))
         # A column of whole numbers is one of floats in a part where a value is missing.
         schema = pa.unify_schemas([pq.read_schema(part) for part in paths], promote_options="permissive")
-        with pq.ParquetWriter(path, schema.with_metadata(dict(metadata))) as writer:
+        repeated = [field.name for field in schema if not pa.types.is_floating(field.type)]
+        with pq.ParquetWriter(path, schema.with_metadata(dict(metadata)), use_dictionary=repeated) as writer:
             for part in paths:
                 writer.write_table(pq.read_table(part).cast(writer.schema))
 

@@ -194,7 +194,7 @@ def show_link(run: Run, name: str, uri: str, text: str) -> None:
 def _key(run: Run, name: str) -> str:
     """What is made of a replay of the past stands apart."""
     problem = run.problem.replace("_", "-")
-    return f"{problem}-simulated-{name}" if run.until else f"{problem}-{name}"
+    return f"{problem}-simulated-{name}" if run.is_replay else f"{problem}-{name}"
 
 
 def _show(create: Callable[..., Any], **content: Any) -> None:

@@ -77,7 +77,7 @@ def promote(run: Run, version: Version, evaluated: StepRecord) -> bool:
     logger.info("promote   %s", sentence)
     if transaction := get_transaction():
         transaction.set("promoted", {"run": run, "version": version, "before": evaluated.facts["champion"]})
-    if not run.until:  # a replay of the past is no news
+    if version.number != evaluated.facts["champion"] and not run.is_replay:
         notify(PROMOTED, run.problem, sentence, version=version.number, run=run.run_id, cause=run.cause)
     return True
 

@@ -58,13 +58,14 @@ class Retrained:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to train again with, or in `stay` why nothing is to be done now; `manifest` is that of the
-    champion's run, whose settings are kept."""
+    """What there is to train again with, or in `stay` why nothing is to be done now; `champion` is the version that is
+    challenged, and `manifest` that of its run, whose settings are kept."""
 
     problem: str
     stay: str
     cause: str
     windows: tuple[tuple[str, str], ...]
+    champion: int
     manifest: Mapping[str, Any]
 
 
@@ -84,7 +85,7 @@ def plan_retraining(store: Store, problem: str, data: str, reason: str, cooldown
     if not news and not data:
         stay = f"Nothing new has come since version {champion.number} was trained. {_how_to_bring_news(problem)}"
     cause = reason or _find_cause(store, problem, champion.number) or _describe_news(news, data)
-    return Plan(problem, stay, cause, windows, manifest)
+    return Plan(problem, stay, cause, windows, champion.number, manifest)
 
 
 def usable_windows(store: Store, problem: str) -> tuple[tuple[str, str], ...]:

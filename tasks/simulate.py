@@ -7,6 +7,7 @@ on what had come by then, and both champions forecast the same rows.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,25 +37,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("modelkeep")
 
-KNOWN_SHARE = 0.4  # of the moments come before the first period, where no start is given
+KNOWN_SHARE = 0.25  # of the moments come before the first period, where no start is given
 COOLDOWN_PERIODS = 4
 _DAILY = 3.5  # days between two moments, at most
 
 
 @dataclass(frozen=True)
 class Period:
-    """A week of what comes daily, a year of what comes more slowly; `rows` are its places among the examples."""
+    """A week of what comes daily, a year of what comes more slowly, or a window; `rows` are its places among the
+    examples."""
 
     name: str
     rows: np.ndarray
 
 
 @dataclass
-class World:
+class World(ABC):
     """What there is to live through, and what has happened so far.
 
-    `examples`     in the order of their moments, of which `moments` (m,) are all that there are
-    `gap`          how many moments before a period are not learnt from, as forecasts are made that far ahead
+    `examples`     in the order in which they come; each of the `periods` is called a `unit`
     `forecasts`    of `kept`, `left` and `baseline`: the objective's columns, one row per example. Those of `kept` are
                    of the champion of the time
     `champion`     the version that is kept alive, since period `since`
@@ -63,10 +64,8 @@ class World:
 
     problem: Problem
     examples: Examples
-    moments: np.ndarray
     unit: str
     periods: list[Period]
-    gap: int
     forecasts: dict[str, pd.DataFrame] = field(default_factory=dict)
     champion: Version | None = None
     since: int = 0
@@ -77,20 +76,23 @@ class World:
     def metric(self) -> Metric:
         return self.problem.objective.metric(self.problem.objective.main_metric)
 
+    @abstractmethod
+    def begin(self, number: int) -> Any:
+        """Where a chart has the beginning of period `number`."""
+
+    @abstractmethod
+    def known(self, number: int) -> dict[str, str]:
+        """What had come when period `number` began: `until` or `data` of a Run."""
+
+    @abstractmethod
+    def span(self) -> tuple[str, str]:
+        """Where all of this begins and ends, in words."""
+
     def lived(self, end: int, begin: int = 0) -> np.ndarray:
         """The places of all rows of the periods from `begin` on, up to but without `end`."""
         import numpy as np
 
         return np.concatenate([period.rows for period in self.periods[begin:end]])
-
-    def begin(self, number: int) -> Any:
-        """The first moment of period `number`."""
-        return self.examples.frame[time_column(self.problem)].iloc[self.periods[number].rows[0]]
-
-    def until(self, number: int) -> str:
-        """What was known when period `number` began, as `Run.until` has it."""
-        place = int(self.moments.searchsorted(self.begin(number).to_datetime64()))
-        return day(self.moments[place - 1 - self.gap])
 
     def measure(self, contender: str, rows: np.ndarray) -> float | None:
         """The main metric of what was forecast of these rows; None where it is undefined."""
@@ -98,6 +100,29 @@ class World:
 
         value = float(self.metric.compute(self.examples.target[rows], self.forecasts[contender].iloc[rows], None)[0])
         return value if np.isfinite(value) else None
+
+
+@dataclass
+class Calendar(World):
+    """The days or months that have been.
+
+    `moments`  (m,) all that there are
+    `gap`      how many of them before a period are not learnt from, as forecasts are made that far ahead
+    """
+
+    moments: np.ndarray = field(kw_only=True)
+    gap: int = field(kw_only=True)
+
+    def begin(self, number: int) -> Any:
+        """Its first moment."""
+        return self.examples.frame[time_column(self.problem)].iloc[self.periods[number].rows[0]]
+
+    def known(self, number: int) -> dict[str, str]:
+        place = int(self.moments.searchsorted(self.begin(number).to_datetime64()))
+        return {"until": day(self.moments[place - 1 - self.gap])}
+
+    def span(self) -> tuple[str, str]:
+        return day(self.begin(0)), day(self.moments[-1])
 
 
 def day(moment: Any) -> str:
@@ -115,8 +140,9 @@ def lend_sources(problem: Problem, owner: Store, store: Store) -> None:
             store.put_file(key, owner.local_path(ref), kind="raw")
 
 
-def open_world(problem: Problem, store: Store, ingested: StepRecord, start: str) -> World:
-    """`start` (ISO 8601) is when the first period may begin, "" for after 40 % of the moments. Raises ModelkeepError."""
+def open_calendar(problem: Problem, store: Store, ingested: StepRecord, start: str) -> Calendar:
+    """`start` (ISO 8601): when the first period may begin, "" for after a quarter of the moments. Raises
+    ModelkeepError."""
     import numpy as np
 
     examples = load_examples(store, ingested)
@@ -125,7 +151,8 @@ def open_world(problem: Problem, store: Store, ingested: StepRecord, start: str)
     moments, gap = np.unique(examples.frame[column].to_numpy()), int(getattr(problem.split, "gap", 0))
     first = _parse(start) if start else moments[int(len(moments) * KNOWN_SHARE)]
     unit = "week" if np.median(np.diff(moments)) < np.timedelta64(int(24 * _DAILY), "h") else "year"
-    world = World(problem, examples, moments, unit, list(_periods(examples.frame[column], unit, first)), gap)
+    periods = list(_periods(examples.frame[column], unit, first))
+    world = Calendar(problem, examples, unit, periods, moments=moments, gap=gap)
     if not world.periods or moments.searchsorted(world.begin(0).to_datetime64()) <= gap:
         raise ModelkeepError(
             "There is nothing to live through, or nothing is known before it.",
@@ -183,19 +210,19 @@ def live_through(world: World, number: int, store: Store) -> Verdict:
     period = world.periods[number]
     rows = world.lived(number + 1, world.since)[-world.problem.drift.least_rows :]
     with _hushed():
-        verdict = _monitor(world, rows, period.name, store)
+        verdict = _monitor(world, rows, number, store)
     values = {name: world.measure(name, period.rows) for name in world.forecasts}
     facts = {"period": period.name, "num_rows": len(period.rows), "version": world.champion.number}
     world.told.append({**facts, **values, "level": verdict.level, "retrain": verdict.retrain})
     return verdict
 
 
-def _monitor(world: World, rows: np.ndarray, name: str, store: Store) -> Verdict:
+def _monitor(world: World, rows: np.ndarray, number: int, store: Store) -> Verdict:
     """As the flow `monitor` does it, without page and event."""
     import pandas as pd
 
     with TemporaryDirectory(prefix="modelkeep-") as folder:
-        window, labels = _keep(world, rows, name, store, Path(folder)), Path(folder, "labels.parquet")
+        window, labels = _keep(world, rows, number, store, Path(folder)), Path(folder, "labels.parquet")
         pd.DataFrame({ROW: rows, "target": world.examples.target[rows]}).to_parquet(labels)
         checks = check_window.fn(window, store.uri)
         found = measure_window.fn(window, str(labels), store.uri) if checks["success"] else None
@@ -204,9 +231,10 @@ def _monitor(world: World, rows: np.ndarray, name: str, store: Store) -> Verdict
     return verdict
 
 
-def _keep(world: World, rows: np.ndarray, name: str, store: Store, folder: Path) -> KeptWindow:
+def _keep(world: World, rows: np.ndarray, number: int, store: Store, folder: Path) -> KeptWindow:
     """The rows as a window that `predict` has scored and kept."""
     assert world.champion
+    name = f"{world.unit}-{number:04d}"
     tables = {"scores": world.forecasts["kept"], "frame": world.examples.frame}
     files = {part: folder / f"{part}.parquet" for part in tables}
     for part, table in tables.items():

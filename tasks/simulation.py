@@ -11,8 +11,8 @@ from problems.outline.catalogue import read_card
 from store import open_store
 from tasks.publish import show_link
 from tasks.report_page import flatten, picture, render_page
-from tasks.resampling import Statistic, bootstrap, describe_method, middle, num_resamples
-from tasks.simulate import World, day
+from tasks.resampling import Key, Statistic, bootstrap, describe_method, middle, num_resamples
+from tasks.simulate import World
 from tasks.steps import Run, package_versions
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def tell_simulation(run: Run, world: World, every: int, seconds: float, place: s
     kept, left, baseline   the metric over all rows, {value, text}
     gain         of keeping alive over leaving alone: {value, text, interval, interval_text, method}
     periods      [{period, num_rows, kept, left, baseline, version, level, retrain}], each number with its _text
-    retrainings  [{after, period, until, cause, outcome, version, sentence, seconds}]
+    retrainings  [{after, period, known, cause, outcome, version, sentence, seconds}]
     sentence, page
     """
     told = describe_world(run, world, every, seconds)
@@ -50,7 +50,7 @@ def tell_simulation(run: Run, world: World, every: int, seconds: float, place: s
 def describe_world(run: Run, world: World, every: int, seconds: float) -> dict[str, Any]:
     """All but `page`."""
     objective, metric, rows = world.problem.objective, world.metric, world.lived(len(world.periods))
-    values = {name: world.measure(name, rows) for name in world.forecasts}
+    (start, end), values = world.span(), {name: world.measure(name, rows) for name in world.forecasts}
     texts = {name: objective.describe(value, metric) for name, value in values.items()}
     periods = [
         {**one, **{f"{name}_text": objective.describe(one[name], metric) for name in world.forecasts}}
@@ -59,8 +59,8 @@ def describe_world(run: Run, world: World, every: int, seconds: float) -> dict[s
     told = {
         "problem": run.problem,
         "unit": world.unit,
-        "start": day(world.begin(0)),
-        "end": day(world.moments[-1]),
+        "start": start,
+        "end": end,
         "num_periods": len(world.periods),
         "num_rows": len(rows),
         "every": every,
@@ -87,7 +87,7 @@ def measure_gain(world: World, rows: np.ndarray) -> dict[str, Any]:
         forecasts = world.forecasts[name].iloc[rows].reset_index(drop=True)
         return lambda weights: metric.compute(target, forecasts, weights)
 
-    statistics = {(name,): compute(name) for name in ("kept", "left")}
+    statistics: dict[Key, Statistic] = {(name,): compute(name) for name in ("kept", "left")}
     samples = bootstrap(statistics, len(rows), num_resamples(len(rows)), 0, blocks)
     value = float(sign * (statistics["kept",](None)[0] - statistics["left",](None)[0]))
     interval = middle(sign * (samples["kept",] - samples["left",]))
@@ -101,16 +101,15 @@ def measure_gain(world: World, rows: np.ndarray) -> dict[str, Any]:
 
 
 def _say(told: Mapping[str, Any]) -> str:
-    gain, retrainings = told["gain"], told["retrainings"]
+    gain = told["gain"]
     title = told["metric"]["title"][0].lower() + told["metric"]["title"][1:]
-    promoted = sum(one["outcome"] == "promoted" for one in retrainings)
-    count = {0: "nothing was retrained", 1: "1 retraining"}.get(len(retrainings), f"{len(retrainings)} retrainings")
+    promoted = sum(one["outcome"] == "promoted" for one in told["retrainings"])
     better = "better" if gain["value"] >= 0 else "worse"
     return (
         f"Over {told['num_periods']} {told['unit']}s the champion that was kept alive had a {title} of "
         f"{told['kept']['text']}, the one that was left alone {told['left']['text']}: {better} by {gain['text']} "
-        f"(95 % interval of the gain {gain['interval_text']}), with {count}"
-        + (f", {promoted} of which promoted." if retrainings else ".")
+        f"(95 % interval of the gain {gain['interval_text']}). Retrainings: {len(told['retrainings'])}, promoted: "
+        f"{promoted}."
     )
 
 

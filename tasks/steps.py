@@ -28,7 +28,8 @@ class Run:
     every step anew, whose own name it holds then; `versions` are those of other problems to begin from, by their
     names, where it is not to be their champions.
     `windows` are trained on too, in this order: their ids, each with the SHA-256 of its labels. `until` (ISO 8601)
-    leaves out the examples whose moment is later; "" for none. `cause` is "" or why the model is trained again.
+    leaves out the examples whose moment is later; "" for none. `cause` is "" or why the model is trained again. What
+    comes of a `is_replay` of the past is no news to anybody.
     """
 
     run_id: str
@@ -51,6 +52,7 @@ class Run:
     windows: tuple[tuple[str, str], ...] = ()
     until: str = ""
     cause: str = ""
+    is_replay: bool = False
 
     def open_store(self) -> Store:
         return open_store(self.store)

@@ -17,6 +17,7 @@ from problems.outline.problem import (
     Rows,
     Source,
     Stack,
+    Wear,
 )
 from problems.outline.recommendation import Recommendation
 from problems.outline.splits import (
@@ -70,6 +71,7 @@ __all__ = [
     "Stack",
     "Stratified",
     "TestOnly",
+    "Wear",
     "WithinGroup",
     "search",
 ]

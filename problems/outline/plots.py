@@ -221,27 +221,30 @@ def kept_and_left(
     lines: Mapping[str, Sequence[float | None]],
     marks: Sequence[tuple[Any, bool]],
     label: str,
+    across: str = "",
 ) -> Plot:
-    """`lines` of kept, left and baseline by moment, None where undefined; `marks` are retrainings, and whether each was
-    promoted."""
+    """`lines` of kept, left and, where it is to be drawn, baseline by moment, None where undefined; `marks` are
+    retrainings, and whether each was promoted."""
     import numpy as np
 
+    names = {"kept": "kept alive", "left": "left alone", "baseline": "baseline"}
     values = {name: np.array([np.nan if one is None else one for one in line]) for name, line in lines.items()}
     figure, axes = _figure()
     for moment, promoted in marks:
         axes.axvline(moment, color=FIRST if promoted else MUTED, linewidth=0.8, linestyle="-" if promoted else ":")
-    axes.plot(moments, values["baseline"], color=MUTED, linewidth=0.9, linestyle="--", label="baseline")
-    axes.plot(moments, values["left"], color=SECOND, linewidth=1.2, label="left alone")
-    axes.plot(moments, values["kept"], color=FIRST, linewidth=1.2, label="kept alive")
+    if "baseline" in values:
+        axes.plot(moments, values["baseline"], color=MUTED, linewidth=0.9, linestyle="--", label=names["baseline"])
+    axes.plot(moments, values["left"], color=SECOND, linewidth=1.2, label=names["left"])
+    axes.plot(moments, values["kept"], color=FIRST, linewidth=1.2, label=names["kept"])
     _date(axes)
-    _label(axes, "", label)
+    _label(axes, across, label)
     _legend(axes)
     return Plot(
         title,
         "Upright lines are retrainings: whole ones were promoted, dotted ones were not.",
-        f"{label} of {len(moments)} moments from {_moment(moments[0])} to {_moment(moments[-1])}: at the end "
-        f"{values['kept'][-1]:.3g} kept alive, {values['left'][-1]:.3g} left alone, {values['baseline'][-1]:.3g} for the "
-        f"baseline; {len(marks)} retrainings, {sum(promoted for _, promoted in marks)} of them promoted.",
+        f"{label} from {_moment(moments[0])} to {_moment(moments[-1])}, at the end "
+        + ", ".join(f"{line[-1]:.3g} {names[name]}" for name, line in values.items())
+        + f". {len(marks)} retrainings, {sum(promoted for _, promoted in marks)} of them promoted.",
         figure,
     )
 

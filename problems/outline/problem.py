@@ -212,6 +212,21 @@ class Stack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wear:
+    """How examples get worse with time, where they have no moments: `simulate` lives through that.
+
+    `worsen`  (array of examples as the problem's `Stack` has them, how far: 0 to `most`) → the array as it is by then
+    `most`    how far it goes, in `unit`, which is written behind the number
+    `write`   (file, arrays x_train, y_train, x_test, y_test by name) → a file as `read` takes it from a user
+    """
+
+    worsen: Callable[[np.ndarray, float], np.ndarray]
+    most: float
+    unit: str
+    write: Callable[[Path, Mapping[str, np.ndarray]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What to learn from which data, and how to know that it was learnt.
 
@@ -234,6 +249,7 @@ class Problem:
                     their own, such as pictures: `read` uses it, and so does `predict`. Raises BadInput
     `rows`          how a row without its target becomes what the model takes: `read` uses it, and so does `predict`
     `drift`         how far new data may move away before somebody should look
+    `wear`          how its examples get worse with time, for a simulation
     """
 
     name: str
@@ -255,6 +271,7 @@ class Problem:
     decode: Callable[[bytes, str], np.ndarray] | None = None
     rows: Rows | Stack | None = None
     drift: Drift = field(default_factory=Drift)
+    wear: Wear | None = None
 
     def complete(self, variant: str, settings: Mapping[str, Any]) -> Hyperparameters:
         """The hyperparameters with the variant's ("" for none) and then the given settings over the defaults.

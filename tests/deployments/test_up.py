@@ -74,6 +74,12 @@ def state_of(client: SyncPrefectClient, run: FlowRun) -> str | None:
     return client.read_flow_run(run.id).state_name
 
 
+def process_of(client: SyncPrefectClient, run: FlowRun) -> int:
+    """The pid of the process in which a run goes on; 0 before it has noted that."""
+    tags = [tag for tag in client.read_flow_run(run.id).tags if tag.startswith("process:")]
+    return int(tags[0].removeprefix("process:").split(".")[0]) if tags else 0
+
+
 def test_up_starts_all_that_is_needed_once_and_down_stops_it(up: Up) -> None:
     down()
     assert any("starting a local Prefect server" in line for line in up())
@@ -94,12 +100,20 @@ def test_up_starts_all_that_is_needed_once_and_down_stops_it(up: Up) -> None:
     assert down() == ["nothing was running"]
 
 
-def test_a_worker_that_was_killed_is_started_again_and_the_rest_stays(up: Up) -> None:
+def test_after_a_power_cut_the_worker_is_started_again_its_run_is_closed_and_the_rest_stays(
+    up: Up, client: SyncPrefectClient, tmp_path: Path
+) -> None:
     up()
     before, [worker] = server.find_server(), find_workers()
-    os.kill(worker.pid, signal.SIGKILL)
+    run = start_run(client, until=str(tmp_path / "never"))
+    assert wait_for(lambda: process_of(client, run))
+    for pid in (worker.pid, process_of(client, run)):
+        os.kill(pid, signal.SIGKILL)
     assert wait_for(lambda: not find_workers())
-    assert up() == ["started a worker for the pool cpu"]
+    said = up()
+    assert said[-1] == "started a worker for the pool cpu" and "closed the run" in said[0]
+    assert state_of(client, run) == "Crashed"
+    client.delete_flow_run(run.id)
     assert server.find_server() == before
     assert [found.pid for found in find_workers()] != [worker.pid]
 
@@ -110,7 +124,7 @@ def test_a_run_whose_worker_is_stopped_goes_on_at_the_next_up(
     from prefect.client.orchestration import get_client
 
     run = start_run(client, number=2, until=str(tmp_path / "go"), to=str(tmp_path / "result"))
-    assert wait_for(lambda: any(tag.startswith("process:") for tag in client.read_flow_run(run.id).tags))
+    assert wait_for(lambda: process_of(client, run))
     server_before = server.find_server()
     assert any("goes on when a worker is there again" in line for line in down())
     (tmp_path / "go").touch()
@@ -163,6 +177,19 @@ def test_with_a_server_of_ones_own_none_is_started_and_none_is_stopped(
         assert [line.split(" (")[0] for line in down()] == ["stopped the worker of the pool cpu"]
     refresh_settings()
     assert server.find_server() == running
+
+
+def test_a_server_that_wants_a_password_says_which_variable_has_it(make_home: HomeMaker) -> None:
+    with live_in(make_home("guarded")), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_SERVER_API_AUTH_STRING", "keeper:secret")
+        refresh_settings()
+        server.use_server(server.ensure_server())
+        with pytest.raises(server.ServerUnavailable, match="let you in") as error:
+            describe()
+        assert "PREFECT_API_AUTH_STRING" in str(error.value) and "secret" not in str(error.value)
+        patch.setenv("PREFECT_API_AUTH_STRING", "keeper:secret")
+        refresh_settings()
+        assert describe()["deployments"] == {}
 
 
 def test_a_worker_of_another_server_is_not_taken_for_ours(up: Up, folder: Path) -> None:

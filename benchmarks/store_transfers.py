@@ -1,6 +1,6 @@
 """The store on S3 beside boto3 alone and `aws s3 cp`, and on disk beside a plain copy: one large file, many small ones.
 
-    python benchmarks/store.py [--megabytes 256] [--files 200] [--repeats 3] [--json FILE]
+    python benchmarks/store_transfers.py [--megabytes 256] [--files 200] [--repeats 3] [--json FILE]
 
 store    put_file and local_path: immutable, found by its digest, verified when it is read
 boto3    upload_file and download_file of boto3: nothing is verified, and what is there is written over
