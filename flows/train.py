@@ -18,7 +18,9 @@ from pydantic import Field
 from flows.run_tags import note_process
 from modelkeep.errors import GateFailed
 from problems.outline.catalogue import ProblemName, load_problem
+from tasks.devices import Gpu, settle_gpu
 from tasks.evaluate import evaluate
+from tasks.export import export
 from tasks.fit import fit, fit_fold
 from tasks.ingest import ingest
 from tasks.manifest import utc_now
@@ -76,13 +78,14 @@ def train(
     data: Annotated[str, Field(description="Your own file, path or address, in place of the source")] = "",
     full: Annotated[bool, Field(description="Refuse a package's partial copy of the data")] = False,
     store: Annotated[str, Field(description="Where artifacts are kept; empty for MODELKEEP_STORE")] = "",
+    gpu: Annotated[Gpu, Field(description="Whether to train on a GPU")] = "prefer",
 ) -> Trained:
     """Train a model, prove that it is good, and make it champion if it is the better one.
 
     Steps whose product is in the store are not done again; with nothing changed, nothing is done.
-    Raises ValidationFailed, AcceptanceFailed, RefusedBefore, PromotionConflict, SourceUnavailable.
+    Raises ValidationFailed, AcceptanceFailed, RefusedBefore, PromotionConflict, SourceUnavailable, NoGpu.
     """
-    return go_through(begin_run(str(problem), hyperparameters, variant, seed, sample, data, full, store))
+    return go_through(begin_run(str(problem), hyperparameters, variant, seed, sample, data, full, store, gpu=gpu))
 
 
 def go_through(run: Run) -> Trained:
@@ -95,8 +98,9 @@ def go_through(run: Run) -> Trained:
     folds = [fit_fold(run, examples, prepared, number) for number in range(1, prepared.facts["folds"] + 1)]
     fitted = fit(run, examples, prepared)
     evaluated = evaluate(run, examples, prepared, folds, fitted)
-    manifest = report(run, examples, validated, prepared, folds, fitted, evaluated)
-    version = register(run, manifest, fitted, evaluated)
+    exported = export(run, examples, prepared, fitted)
+    manifest = report(run, examples, validated, prepared, folds, fitted, evaluated, exported)
+    version = register(run, manifest, fitted, evaluated, exported)
     is_champion = promote(run, version, evaluated)
     return Trained(run.problem, run.run_id, version.number, is_champion, evaluated.facts["reason"])
 
@@ -128,8 +132,13 @@ def begin_run(
     until: str = "",
     cause: str = "",
     is_replay: bool = False,
+    gpu: Gpu = "prefer",
 ) -> Run:
-    """What is asked for, with defaults filled in and names checked. Raises UnknownProblem, HyperparameterInvalid."""
+    """What is asked for, with defaults filled in and names checked.
+
+    Raises UnknownProblem, HyperparameterInvalid, NoGpu.
+    """
+    settle_gpu(gpu)
     settings = load_settings()
     found = load_problem(problem)
     place = store or settings.store
@@ -159,6 +168,7 @@ def begin_run(
         until=until,
         cause=cause,
         is_replay=is_replay,
+        gpu=gpu,
     )
 
 

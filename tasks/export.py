@@ -1,4 +1,4 @@
-"""Export: a version in a form that others serve, compared with the registered model before it is handed out."""
+"""Export: a model in a form that others serve, compared with it before it becomes a version or is handed out."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
 from modelkeep.errors import GateFailed, ModelkeepError
 from problems.outline.problem import Examples, Problem
 from store.artifacts import Store
 from store.registry import Version
-from store.steps import find_step
+from store.steps import Lease, StepRecord, find_step
 from tasks.champion import find_version, load_version
 from tasks.examples import load_examples
-from tasks.fit import predict_with
+from tasks.fit import load_model, predict_with
 from tasks.manifest import utc_now
 from tasks.prepare import load_rows
+from tasks.steps import Products, Run, digests, do_once
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +40,10 @@ FORMATS = ("savedmodel", "onnx")
 ONNX_OPSET = 17
 TOLERANCE = 1e-5  # of the outputs' scale, as when a trained model is loaded back
 MOST_COMPARED = 1000
+_COMPARED_IN_TRAINING = 256
 _NUM_TIMED = 100
+_TIMED_SECONDS = 0.1
+_LAST = "saved_model.pb"  # without it nobody takes a folder for a SavedModel
 _ENDPOINT, _OUTPUT = "serving_default", "output_0"
 
 
@@ -46,6 +53,10 @@ class ExportRefused(GateFailed):
 
 class ExportImpossible(ModelkeepError):
     """What an export needs is not there, or its place is taken."""
+
+
+class _NoSuchForm(ExportRefused):
+    """The model cannot be written so."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +92,98 @@ def export_version(
     _require_possible(form, place)
     features, examples, rows = _test_rows(problem, store, version)
     model = load_version(problem, store, version).model
-    expected = predict_with(model, examples, rows)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".modelkeep-", dir=place.parent) as folder:
         partial = Path(folder, "export")
         call = _WRITERS[form](model, partial)
         inputs = {name: features[name][rows] for name in model.input}
-        difference = _difference(call(inputs), expected, form)
-        one = {name: array[:1] for name, array in inputs.items()}
         exported = Exported(
             problem=problem.name,
             version=version.number,
             run=version.run,
             weights=version.weights,
             format=form,
-            inputs={name: f"{array.dtype} {['n', *array.shape[1:]]}".replace("'", "") for name, array in one.items()},
+            inputs={
+                name: f"{array.dtype} {['n', *array.shape[1:]]}".replace("'", "") for name, array in inputs.items()
+            },
             output=_OUTPUT,
-            num_compared=len(rows),
-            difference=difference,
-            size=sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()),
-            milliseconds=_milliseconds(lambda: call(one)),
-            keras_milliseconds=_milliseconds(lambda: model(one, training=False)),
             exported=utc_now(),
+            **_prove(model, call, inputs, predict_with(model, examples, rows), form, partial),
         )
         (partial / "export.json").write_text(json.dumps(asdict(exported), indent=1) + "\n", encoding="utf-8")
         partial.rename(place)
     return place, exported
+
+
+def _prove(
+    model: keras.Model,
+    call: Callable[[Arrays], np.ndarray],
+    inputs: Arrays,
+    expected: np.ndarray,
+    form: str,
+    folder: Path,
+) -> dict[str, Any]:
+    """What proves an export: fields of `Exported`. Raises ExportRefused."""
+    one = {name: array[:1] for name, array in inputs.items()}
+    return {
+        "num_compared": len(expected),
+        "difference": _difference(call(inputs), expected, form),
+        "size": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "milliseconds": _milliseconds(lambda: call(one)),
+        "keras_milliseconds": _milliseconds(lambda: model(one, training=False)),
+    }
+
+
+# --- with each version ---------------------------------------------------------------------------------------------
+
+
+@task(name="export", cache_policy=NO_CACHE, task_run_name="export {run.problem}")
+def export(run: Run, examples: StepRecord, prepared: StepRecord, fitted: StepRecord) -> StepRecord:
+    """The trained model as a SavedModel, loaded back and asked about test rows before it may become a version.
+
+    A model that has no such form goes on without; `reason` among the facts says why. Products are the files by their
+    path in the SavedModel. Raises ExportRefused where it predicts something else.
+    """
+    return do_once(
+        run,
+        "export",
+        lambda lease: _export(run, examples, prepared, fitted, lease),
+        module=__name__,
+        inputs=[*digests(prepared), fitted.products["model"].sha256],
+        parameters={"backend": run.backend},
+    )
+
+
+def _export(run: Run, ingested: StepRecord, prepared: StepRecord, fitted: StepRecord, lease: Lease) -> Products:
+    if run.backend != "tensorflow":
+        return Products({}, {"format": "savedmodel", "reason": f"it needs TensorFlow, and this is {run.backend}"})
+    store = run.open_store()
+    examples, rows = load_examples(store, ingested), load_rows(store, prepared).test[:_COMPARED_IN_TRAINING]
+    model = load_model(store.local_path(fitted.products["model"]))
+    with tempfile.TemporaryDirectory(prefix="modelkeep-") as name:
+        folder = Path(name, "export")
+        try:
+            call = _write_savedmodel(model, folder)
+        except _NoSuchForm as refusal:
+            logger.info("export    none: %s", refusal.received)
+            return Products({}, {"format": "savedmodel", "reason": refusal.received})
+        inputs = {name: examples.features[name][rows] for name in model.input}
+        proof = _prove(model, call, inputs, predict_with(model, examples, rows), "savedmodel", folder)
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        kept = {name: lease.put_file(name.replace("/", "-"), path, kind="savedmodel") for name, path in files.items()}
+    return Products(kept, {"format": "savedmodel", **proof})
+
+
+def publish_export(store: Store, problem: str, number: int, exported: StepRecord) -> None:
+    """Put the files of a version where TensorFlow Serving polls: exports/<problem>/<version>/ in the store."""
+    folder = f"exports/{problem}/{number}"
+    if not exported.products or store.find(f"{folder}/{_LAST}", kind="savedmodel"):
+        return
+    for name in sorted(exported.products, key=lambda name: name == _LAST):
+        store.copy(exported.products[name], f"{folder}/{name}")
+
+
+# --- on request ----------------------------------------------------------------------------------------------------
 
 
 def _require_possible(form: str, place: Path) -> None:
@@ -157,8 +234,9 @@ def _difference(received: np.ndarray, expected: np.ndarray, form: str) -> float:
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(_NUM_TIMED):
+    """The median of a hundred calls, or of as many as a tenth of a second holds."""
+    times: list[float] = []
+    while len(times) < _NUM_TIMED and sum(times) < _TIMED_SECONDS:
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)
@@ -225,7 +303,7 @@ _WRITERS: dict[str, Callable[[keras.Model, Path], Callable[[Arrays], np.ndarray]
 
 
 def _not_exported(what: str, fault: Exception) -> ExportRefused:
-    return ExportRefused(
+    return _NoSuchForm(
         f"The model cannot be written as {what}.",
         received=str(fault).strip()[:300],
         next_step="use another --format, or load model.keras, which lies beside the report, with Keras",

@@ -18,8 +18,9 @@ from tasks.code_digest import code_digest
 from tasks.requests import record_answer, request_document
 from tasks.steps import Run, package_versions
 
-# What later steps read; large, and made again from the sources at need. The run refers to it and does not copy it.
-_NOT_COPIED = ("ingest", "prepare")
+# What later steps read; large, and made again at need. The run refers to it and does not copy it. An export has a place
+# of its own, with the version.
+_NOT_COPIED = ("ingest", "prepare", "export")
 
 
 def describe_run(run: Run, records: Mapping[str, StepRecord]) -> dict[str, Any]:
@@ -43,6 +44,8 @@ def describe_run(run: Run, records: Mapping[str, StepRecord]) -> dict[str, Any]:
         "mirror": without_secrets(run.mirror),
         "backend": run.backend,
         "device": fitted.facts["device"] if fitted else None,
+        "precision": fitted.facts["precision"] if fitted else None,
+        "export": records["export"].facts if "export" in records else None,
         "weights_digest": fitted.facts["weights_digest"] if fitted else None,
         "code_digest": code_digest("flows.train", f"problems.{run.problem}"),
         "rows_digest": records["prepare"].products["rows"].sha256 if "prepare" in records else None,

@@ -16,6 +16,7 @@ from store.artifacts import ArtifactRef
 from store.errors import PromotionConflict
 from store.registry import Registry, Version
 from store.steps import StepRecord
+from tasks.export import publish_export
 from tasks.notify import PROMOTED, notify
 from tasks.runs import is_whole_version
 from tasks.steps import Run
@@ -31,8 +32,11 @@ class AcceptanceFailed(GateFailed):
 
 
 @task(name="register", cache_policy=NO_CACHE, task_run_name="register {run.problem}")
-def register(run: Run, manifest: ArtifactRef, fitted: StepRecord, evaluated: StepRecord) -> Version:
-    """The run as a version of the model; the same weights are not registered twice, unless the first were damaged.
+def register(
+    run: Run, manifest: ArtifactRef, fitted: StepRecord, evaluated: StepRecord, exported: StepRecord
+) -> Version:
+    """The run as a version of the model, with its export; the same weights are not registered twice, unless the first
+    were damaged.
 
     Raises AcceptanceFailed.
     """
@@ -50,6 +54,7 @@ def register(run: Run, manifest: ArtifactRef, fitted: StepRecord, evaluated: Ste
         actor=actor_name(),
         reason="trained and accepted",
     )
+    publish_export(store, run.problem, version.number, exported)
     logger.info("register  version %d", version.number)
     return version
 

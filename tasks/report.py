@@ -35,6 +35,7 @@ def report(
     folds: Sequence[StepRecord],
     fitted: StepRecord,
     evaluated: StepRecord,
+    exported: StepRecord,
 ) -> ArtifactRef:
     """Write the page, the pictures and the manifest, and show them in the Prefect UI. The manifest's reference."""
     problem, store = load_problem(run.problem), run.open_store()
@@ -45,6 +46,7 @@ def report(
         **{f"fold-{number}": record for number, record in enumerate(folds, start=1)},
         "fit": fitted,
         "evaluate": evaluated,
+        "export": exported,
     }
     judged = json.loads(store.read_bytes(evaluated.products["evaluation"]))
     plots = _plots(problem, store, records, folds, judged["evaluation"])

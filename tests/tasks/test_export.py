@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from problems.outline.catalogue import load_problem
 from problems.outline.problem import Examples
 from store.errors import UnknownVersion
 from store.registry import Registry
+from store.steps import StepRecord
 from tasks import export as exporting
 from tasks.export import ExportImpossible, ExportRefused, export_version
 from tasks.fit import fit
@@ -145,3 +147,48 @@ def test_the_command_says_where_it_is_and_what_was_compared(
     assert main([*arguments, "--format", "onnx", "--output", str(tmp_path / "other")]) == 2
     assert "modelkeep[onnx]" in capsys.readouterr().err
     assert main(["export", "housing", "--store", str(tmp_path / "empty")]) == 2
+
+
+# --- with each version ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps(make_run: RunMaker) -> tuple[Run, StepRecord, StepRecord, StepRecord]:
+    run = make_run(settings={"epochs": 1})
+    ingested = ingest.fn(run)
+    prepared = prepare.fn(run, ingested)
+    return run, ingested, prepared, fit.fn(run, ingested, prepared)
+
+
+def test_a_model_that_has_no_savedmodel_goes_on_without_and_the_reason_is_kept(
+    steps: tuple[Run, StepRecord, StepRecord, StepRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("there is no graph of this layer")
+
+    monkeypatch.setattr(keras.Model, "export", refuse)
+    exported = exporting.export.fn(*steps)
+    assert exported.products == {} and exported.facts["reason"] == "there is no graph of this layer"
+    run = steps[0]
+    exporting.publish_export(run.open_store(), "housing", 1, exported)
+    assert not Path(run.store, "exports").exists()
+
+
+def test_another_backend_goes_on_without(steps: tuple[Run, StepRecord, StepRecord, StepRecord]) -> None:
+    run, *others = steps
+    exported = exporting.export.fn(replace(run, backend="jax"), *others)
+    assert exported.products == {} and "needs TensorFlow" in exported.facts["reason"]
+
+
+def test_a_savedmodel_that_predicts_something_else_stops_the_run(
+    steps: tuple[Run, StepRecord, StepRecord, StepRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = exporting._write_savedmodel
+
+    def spoil(model: keras.Model, folder: Path) -> Any:
+        call = write(model, folder)
+        return lambda inputs: call(inputs) + 0.01
+
+    monkeypatch.setattr(exporting, "_write_savedmodel", spoil)
+    with pytest.raises(ExportRefused, match="does not predict what"):
+        exporting.export.fn(*steps)
