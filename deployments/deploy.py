@@ -46,7 +46,7 @@ def declare(problems: Sequence[str], template: Path = PREFECT_YAML) -> dict[str,
 
 
 def _has_any(problem: str, needs: list[str]) -> bool:
-    return not needs or any(getattr(load_problem(problem), name) is not None for name in needs)
+    return not needs or any(getattr(load_problem(problem), name) for name in needs)
 
 
 def _version_of(declared: dict[str, Any], entries: list[dict[str, Any]]) -> str:

@@ -32,7 +32,7 @@ from flows.server import (
     use_server,
 )
 from flows.workers import LocalWorker, ensure_worker, find_workers, stop_worker, worker_settings
-from tasks.devices import gpu_slots
+from tasks.devices import num_gpus
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -67,7 +67,7 @@ def bring_up(declared: dict[str, Any], folder: Path, num_at_once: int | None, sa
             say(f"closed the run {run.name}, whose process was gone")
         for run in _leave_out_missed_runs(client):
             say(f"left out the run {run.name}: it was missed, and a later one is due too")
-    for pool in POOLS if gpu_slots() else ("cpu",):
+    for pool in POOLS if num_gpus() else ("cpu",):
         worker, was_started = ensure_worker(pool, address.api_url, folder)
         if was_started:
             say(f"started a worker for the pool {pool}")
@@ -136,18 +136,16 @@ def _make_pools(client: SyncPrefectClient, num_at_once: int | None) -> None:
     from prefect.client.schemas.actions import WorkPoolUpdate
 
     # A training fills all cores, and takes 1 GB.
-    limits = {"cpu": num_at_once or max(1, (os.cpu_count() or 1) // 4), "gpu": len(gpu_slots()) or None}
+    limits = {"cpu": num_at_once or max(1, (os.cpu_count() or 1) // 4), "gpu": num_gpus() or None}
     for pool in POOLS:
         require_pool(client, pool, limits[pool])
     if num_at_once:
         client.update_work_pool("cpu", WorkPoolUpdate(concurrency_limit=num_at_once))
-    for slot in gpu_slots():
-        client.upsert_global_concurrency_limit_by_name(slot, 1)
 
 
 def _put_on_server(client: SyncPrefectClient, declared: dict[str, Any], say: Say) -> None:
     for name in deploy_automations(client, declare_automations()):
-        say(f"automation changed: {name.removeprefix('modelkeep: ')}")
+        say(f"automation set up: {name.removeprefix('modelkeep: ')}")
     if not is_deployed(client, declared):
         say(f"deploying {len(declared['deployments'])} flows; this takes half a minute")
         deploy(declared)

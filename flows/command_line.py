@@ -13,6 +13,7 @@ import typer
 
 from modelkeep.addresses import has_password, without_secrets
 from modelkeep.errors import ModelkeepError
+from tasks.devices import Gpu
 
 app = typer.Typer(
     name="modelkeep",
@@ -23,6 +24,8 @@ app = typer.Typer(
     "Start with `modelkeep problems`, then `modelkeep train housing`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+INTERRUPTED = 130
+
 server_app = typer.Typer(no_args_is_help=True, help="The local Prefect server that runs report to.")
 app.add_typer(server_app, name="server")
 
@@ -32,20 +35,21 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         app(arguments, prog_name="modelkeep")
     except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # what Typer makes of Ctrl-C
+            print("modelkeep: stopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
         return ended.code if isinstance(ended.code, int) else 0
     except ModelkeepError as error:
         print(f"modelkeep: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as fault:
         print(f"modelkeep: {fault.strerror or fault}\n  where    {fault.filename or 'this machine'}", file=sys.stderr)
+        if fault.filename:
+            print("  next     check the path, and whether you may read and write there", file=sys.stderr)
         return 2
     except Exception:
         # A fault of ours: shown in full, and never taken for a gate that said no.
         traceback.print_exc()
         return 2
-    except KeyboardInterrupt:
-        print("modelkeep: stopped", file=sys.stderr)
-        return 130
     return 0
 
 
@@ -77,6 +81,11 @@ def _store_uri(store: str) -> str:
 
 def _print(value: Any, as_json: bool, text: str) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else text)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -134,6 +143,9 @@ def train(
     sample: SampleOption = None,
     data: DataOption = "",
     full: FullOption = False,
+    gpu: Annotated[
+        Gpu, typer.Option(help="Whether to train on a GPU; without one, `require` fails at once.")
+    ] = "prefer",
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -169,7 +181,7 @@ def train(
         _show_answer(answer, request.store, as_json)
         return
     show_log_lines()
-    trained = run_train(request)
+    trained = run_train(request, gpu)
     _show_run(request.store, trained.run, trained.version, trained.champion, as_json)
 
 
@@ -368,9 +380,7 @@ def tune(
         mirror=load_settings().mirror,
     )
     found = run_tune(request, trials, seeds)
-    options = "".join(f" --set {name}={value}" for name, value in found["settings"].items())
-    begin = f"modelkeep train {problem}" + (f" --variant {variant}" if variant else "")
-    _print(found, as_json, f"{found['sentence']}\n  page      {found['page']}\n  train it  {begin}{options}")
+    _print(found, as_json, f"{found['sentence']}\n  page      {found['page']}\n  train it  {found['command']}")
 
 
 @app.command()
@@ -428,9 +438,11 @@ def predict(
     What cannot be scored is set aside and listed with the reason. A table may be larger than memory; if the command is
     interrupted, the same command goes on where it stopped.
 
-    Example:  modelkeep predict churn --input customers.csv --output churn-may.parquet
+    Examples:
 
-    Example:  modelkeep predict photos --input holiday --output holiday-labels
+      modelkeep predict churn --input customers.csv --output may.parquet
+
+      modelkeep predict photos --input holiday --output holiday-labels
     """
     from dataclasses import asdict
 
@@ -442,7 +454,9 @@ def predict(
     scored = run_predict(problem, _absolute(window), _absolute(output), _store_uri(store))
     lines = [scored.sentence, f"  answers   {scored.scores}"]
     lines += [f"  set aside {scored.rejected}"] if scored.num_set_aside else []
-    lines += [f"  sheet     {scored.page}"] if scored.page else [f"  kept in   {scored.window}"]
+    window = scored.window.rpartition("/")[2]
+    monitor = f"modelkeep monitor {problem} --window {window}"
+    lines += [f"  sheet     {scored.page}"] if scored.page else [f"  kept in   {scored.window}", f"  watch it  {monitor}"]
     _print(asdict(scored), as_json, "\n".join(lines))
 
 
@@ -531,7 +545,7 @@ def retrain(
 @app.command()
 def simulate(
     problem: ProblemArgument,
-    start: Annotated[str, typer.Option(help="When the first period may begin, a date; after 40 % if left out.")] = "",
+    start: Annotated[str, typer.Option(help="When the first period may begin; after a third if left out.")] = "",
     every: Annotated[int, typer.Option(min=0, help="Retrain each so many periods too; 0 for not.")] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyperparameter; may be repeated.")
@@ -541,16 +555,19 @@ def simulate(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Live through a forecast's data once more: what would keeping the champion alive have been worth?
+    """Live through a problem's data once more: what would keeping the champion alive have been worth?
 
     The first champion learns from what was known at the start. The rest is forecast, monitored and retrained week by
-    week, or year by year where data comes more slowly; a copy of the first champion is left alone.
+    week, or year by year where data comes more slowly; a copy of the first champion is left alone. Pictures come in
+    windows of which each is turned a little more than the one before.
 
     Examples:
 
       modelkeep simulate bakery
 
       modelkeep simulate co2 --every 5 --variant linear
+
+      modelkeep simulate digits --variant mlp
     """
     from flows.local_run import run_simulate, show_log_lines
     from problems.outline.catalogue import problem_path
@@ -661,7 +678,8 @@ def models(
     if audit:
         rows = [{"problem": name, **asdict(entry)} for name in names for entry in registry.audit(name)]
         shown = ("when", "actor", "problem", "action", "version", "previous", "reason")
-        _print(rows, as_json, _table([{name: row[name] for name in shown} for row in rows]) or "nothing yet")
+        lines = [{name: "" if row[name] is None else row[name] for name in shown} for row in rows]
+        _print(rows, as_json, _table(lines) or "nothing yet")
         return
     rows = []
     for name in names:
@@ -673,7 +691,9 @@ def models(
 
 
 def _version_row(row: dict[str, Any]) -> dict[str, Any]:
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in list(row["metrics"].items())[:3])
+    main = _main_metric(row["problem"])
+    ordered = sorted(row["metrics"].items(), key=lambda item: item[0] != main)
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in ordered[:3] if value is not None)
     return {
         "problem": row["problem"],
         "version": row["number"],
@@ -682,6 +702,13 @@ def _version_row(row: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "run": row["run"],
     }
+
+
+def _main_metric(problem: str) -> str:
+    """Empty for a problem that is in the store only."""
+    from problems.outline.catalogue import load_problem, problem_names
+
+    return load_problem(problem).objective.main_metric if problem in problem_names() else ""
 
 
 @app.command()
@@ -695,12 +722,18 @@ def promote(
 
     Example:  modelkeep promote housing 2 --reason "agreed with the customer"
     """
+    from problems.outline.catalogue import problem_path
     from store import open_store
     from store.registry import Registry
     from tasks.register import actor_name
 
     registry = Registry(open_store(_store_uri(store)))
+    if problem not in registry.problems():
+        problem_path(problem)
     champion = registry.champion(problem)
+    if champion and champion.number == version:
+        print(f"{problem}: version {version} is champion already; nothing was changed")
+        return
     promoted = registry.promote(
         problem,
         version,
@@ -806,10 +839,11 @@ def report(
         from tasks.index_page import render_index
 
         path = output or Path("models.html")
-        path.write_text(render_index(kept), encoding="utf-8")
+        _write(path, render_index(kept))
     else:
         path = kept.local_path(ArtifactRef.from_dict(_manifest(kept, name)["artifacts"]["report.html"]))
         if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, output)
             path = output
     print(path)
@@ -837,7 +871,7 @@ def card(
     judged = json.loads(kept.read_bytes(ArtifactRef.from_dict(manifest["artifacts"]["evaluate/evaluation.json"])))
     text = write_model_card(read_card(manifest["problem"]), manifest, judged)
     if output:
-        output.write_text(text, encoding="utf-8")
+        _write(output, text)
     print(output or text)
 
 
@@ -868,7 +902,7 @@ def profile(
 
     source = draft_profile(name, _absolute(data), _store_uri(store))
     if output:
-        output.write_text(source, encoding="utf-8")
+        _write(output, source)
         print(output)
     else:
         print(source)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from problems.outline.catalogue import ProblemName, load_problem
 from tasks.comparison import choose_variants
+from tasks.devices import Gpu, settle_gpu
 from tasks.requests import Request, backend_name
 from tasks.runs import problem_of
 
@@ -27,15 +28,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("modelkeep")
 
 
-def run_train(request: Request) -> Trained:
+def run_train(request: Request, gpu: Gpu = "prefer") -> Trained:
     """Train here, seen by the local Prefect server, which is started if there is none. Raises what the flow raises."""
     load_problem(request.problem).complete(
         request.variant, request.settings
     )  # a mistake is told before anything starts
+    quiet_libraries()
+    if gpu == "require":
+        import_keras()  # which tells whether there is one
+    settle_gpu(gpu)
     with seen_by_prefect(request.problem):
         from flows.train import train
 
-        return train(**flow_parameters(request))
+        return train(**flow_parameters(request), gpu=gpu)
 
 
 def run_reproduce(store: str, run: str) -> dict[str, Any]:
@@ -127,10 +132,10 @@ def run_simulate(
     problem: str, start: str, every: int, settings: dict[str, Any], variant: str, seed: int, store: str
 ) -> dict[str, Any]:
     """Simulate here. Raises what the flow raises, and what is wrong with the request before anything starts."""
-    from tasks.recent import time_column
+    from tasks.recent import check_simulation
 
     found = load_problem(problem)
-    time_column(found)
+    check_simulation(found, start)
     found.complete(variant, settings)
     with seen_by_prefect(problem):
         from flows.simulate import simulate
@@ -233,6 +238,9 @@ def quiet_libraries() -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "modelkeep",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # A part of a GPU's memory for what is needed, not all of it at once: TensorFlow, then JAX.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         # A server that is gone is asked again for four minutes, not for one.
         "PREFECT_CLIENT_MAX_RETRIES": "7",
         # Keras would also read a file in the home folder, of which the steps' keys know nothing.

@@ -20,6 +20,7 @@ from modelkeep.addresses import without_secrets
 from problems.outline.catalogue import ProblemName
 from store import open_store
 from store.steps import Lease
+from tasks.devices import Gpu
 from tasks.manifest import utc_now
 from tasks.notify import tell_of_failure
 from tasks.register import AcceptanceFailed
@@ -59,12 +60,13 @@ def retrain(
     reason: Annotated[str, Field(description="Why; empty for what `monitor` has found")] = "",
     cooldown_hours: Annotated[float, Field(ge=0, description="Not sooner after the last retraining")] = COOLDOWN_HOURS,
     store: Annotated[str, Field(description="Where versions and windows are kept; empty for MODELKEEP_STORE")] = "",
+    gpu: Annotated[Gpu, Field(description="Whether to train on a GPU")] = "prefer",
 ) -> Retrained:
     """Train a challenger with the champion's settings on all that is known now, and promote it if it is not worse.
 
     Nothing is done where nothing has come since, soon after another retraining, or beside one. Whatever fails leaves
     the champion as it was. Raises NoChampion, ValidationFailed, AcceptanceFailed, RefusedBefore, PromotionConflict,
-    SourceUnavailable.
+    SourceUnavailable, NoGpu.
     """
     place = store or load_settings().store
     claimed = claim_retraining(open_store(place), str(problem))
@@ -74,7 +76,7 @@ def retrain(
         plan = plan_retraining(open_store(place), str(problem), data, reason, cooldown_hours)
         if plan.stay:
             return stay(plan.problem, plan.stay, plan.cause)
-        run = begin_challenger(plan, data, place)
+        run = begin_challenger(plan, data, place, gpu)
         try:
             with transaction():  # a promotion that cannot be recorded is undone
                 return conclude(run, plan, go_through(run))
@@ -83,7 +85,7 @@ def retrain(
             raise
 
 
-def begin_challenger(plan: Plan, data: str, place: str) -> Run:
+def begin_challenger(plan: Plan, data: str, place: str, gpu: Gpu) -> Run:
     """A run with the settings of the champion's."""
     manifest = plan.manifest
     logger.info("retrain   because of %s", plan.cause)
@@ -98,6 +100,7 @@ def begin_challenger(plan: Plan, data: str, place: str) -> Run:
         place,
         windows=plan.windows,
         cause=plan.cause,
+        gpu=gpu,
     )
 
 

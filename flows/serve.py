@@ -54,6 +54,10 @@ def serve(
     from flows.local_run import import_keras, quiet_libraries
 
     problems = [load_problem(name) for name in dict.fromkeys(names)]
+    if not problems:
+        raise ModelkeepError(
+            "There is nothing to serve.", expected="names of problems, with commas between them", received="none"
+        )
     store = open_store(store_uri)
     for problem in problems:
         find_champion(store, problem.name)  # a mistake is told before anything is loaded

@@ -291,13 +291,16 @@ def _add_error_handlers(app: FastAPI) -> None:
         faults = fault.errors()
         if faults[0]["type"] == "json_invalid":
             return _refuse(400, f"The body is not JSON: {faults[0]['ctx']['error']}.")
-        fields = {_place(one["loc"]): one["msg"].removeprefix("Value error, ") for one in faults[:_MOST_FAULTS]}
+        fields = {_place(one["loc"]): _fault(one) for one in faults[:_MOST_FAULTS]}
         first = next(iter(fields))
         return _refuse(422, f"{first}: {fields[first]}", fields)
 
     @app.exception_handler(StarletteHTTPException)
-    async def refuse(_: Request, fault: StarletteHTTPException) -> Response:
-        return _refuse(fault.status_code, str(fault.detail), headers=fault.headers)
+    async def refuse(request: Request, fault: StarletteHTTPException) -> Response:
+        error = str(fault.detail)
+        if error == "Not Found":  # said by the router, which knows no such path
+            error = f"There is nothing at {request.url.path}; /openapi.json names what there is."
+        return _refuse(fault.status_code, error, headers=fault.headers)
 
     @app.exception_handler(TensorInvalid)
     async def refuse_tensor(_: Request, fault: TensorInvalid) -> Response:
@@ -310,6 +313,12 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def say_fault(_: Request, fault: Exception) -> Response:
         return _refuse(500, "The server failed to answer; its log says why.")
+
+
+def _fault(one: Mapping[str, Any]) -> str:
+    if one["loc"] == ("body",) and one["type"] != "missing":  # curl's -d says that it sends a form
+        return "A JSON object is expected, with the header Content-Type: application/json"
+    return str(one["msg"]).removeprefix("Value error, ")
 
 
 def _place(location: Sequence[Any]) -> str:

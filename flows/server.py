@@ -370,7 +370,9 @@ def _open_listener(last_port: Path) -> socket.socket:
     else Prefect's port, or a free one where that is taken. Where one was asked for, that one."""
     asked = os.environ.get("PREFECT_SERVER_API_PORT")
     before = [last_port.read_text()] if last_port.is_file() else []
-    ports: list[str | int] = [asked] if asked else [*before, DEFAULT_PORT, 0]
+    ports: list[str | int] = [*before, DEFAULT_PORT, 0]
+    if asked:
+        ports = [*before, 0] if asked == "0" else [asked]  # 0 is any
     for port in ports:
         try:
             return socket.create_server((LOOPBACK, int(port)), backlog=128)

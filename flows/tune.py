@@ -79,7 +79,7 @@ def tune(
     finals = [{"run": one, "examples": examples, "prepared": prepared} for one in runs]
     fitted = run_all(fit_trial, finals, settings.runner)
     compared = compare_variants(runs, examples, prepared, fitted) if runs else None
-    return tell_study(run, found, examples, compared)
+    return tell_study(run, found, examples, compared, fixed)
 
 
 def find_storage(settings: Settings) -> str:

@@ -34,17 +34,21 @@ async def keep_working(
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     for sent in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sent, lambda: task and task.cancel())
-    while True:
-        try:
-            await work()
-            return
-        except asyncio.CancelledError:
-            say("the worker was told to stop")
-            return
-        except Exception:
-            traceback.print_exc()
+    try:
+        while await _fails(work):
             say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} the worker failed; it begins again in {pause_seconds:.0f} s")
-        await asyncio.sleep(pause_seconds)
+            await asyncio.sleep(pause_seconds)
+    except asyncio.CancelledError:
+        say("the worker was told to stop")
+
+
+async def _fails(work: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await work()
+    except Exception:
+        traceback.print_exc()
+        return True
+    return False
 
 
 if __name__ == "__main__":

@@ -169,6 +169,7 @@ problem = Problem(
     expectations=expectations,
     split=Official(validation=0.1),
     build=build,
+    mixed_precision=True,
     hyperparameters=Cifar10Hyperparameters,
     decode=decode,
     acceptance=(Above("accuracy", 0.74), BeatsBaseline()),

@@ -162,6 +162,7 @@ problem = Problem(
     expectations=expectations,
     split=Official(validation=0.1),
     build=build,
+    mixed_precision=True,
     hyperparameters=DigitsHyperparameters,
     acceptance=(Above("accuracy", 0.95), BeatsBaseline()),
     # Measured: 0.9 and 1.6 % of the answers change with the convnet on all digits, 2.8 and 4.1 % with the mlp, and

@@ -203,6 +203,7 @@ problem = Problem(
     expectations=expectations,
     split=Official(validation=0.1),
     build=build,
+    mixed_precision=True,
     hyperparameters=MovieReviewsHyperparameters,
     slices=("length", "repeated"),
     acceptance=(Above("accuracy", 0.875), BeatsBaseline()),

@@ -168,6 +168,7 @@ problem = Problem(
     expectations=expectations,
     split=Official(validation=0.1),
     build=build,
+    mixed_precision=True,
     hyperparameters=ScenesHyperparameters,
     pretrained=Pretrained(
         source=lambda hyperparameters: Champion(problem="cifar10") if hyperparameters.pretrained else None,

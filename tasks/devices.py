@@ -1,25 +1,162 @@
-"""The graphics processors of this machine, told without importing a library that would take hold of them."""
+"""The graphics processors (NVIDIA GPUs) of this machine: which there are, whether a training may have one, and whose
+turn it is.
+
+The device is part of no step's key: whoever asks for a model gets the one that is there, wherever it was trained, and
+its manifest says where that was. Only where the device changes the arithmetic, by mixed precision, is `fit` done anew.
+"""
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from modelkeep.errors import ModelkeepError
+
+logger = logging.getLogger("modelkeep")
+
+Gpu = Literal["require", "prefer", "never"]
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")
+_TRY_SECONDS = 5.0
 
 
-def gpu_slots() -> list[str]:
-    """The names of the concurrency limits that let one training at a time have a device of this machine."""
-    return [f"gpu{number}.{os.uname().nodename}" for number in range(num_gpus())]
+class NoGpu(ModelkeepError):
+    """A GPU is required, and the Keras backend can use none."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """What trains: `address` as Keras has it, such as gpu:0; `title`, "cpu" or the device's own name; and whether it
+    reckons in bfloat16, as GPUs of compute capability 8.0 or more do."""
+
+    address: str
+    title: str
+    has_bfloat16: bool = False
+
+
+CPU = Device("cpu:0", "cpu")
 
 
 def num_gpus() -> int:
-    """How many NVIDIA devices this process may use: those of the driver that CUDA_VISIBLE_DEVICES leaves."""
+    """How many devices of the driver CUDA_VISIBLE_DEVICES leaves this process, told without importing a library that
+    would take hold of them."""
     present = len(list(_DRIVER.iterdir())) if _DRIVER.is_dir() else 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
+    named = _named()
+    if named is None:
         return present
     # As CUDA reads it: what follows a number that is no device's does not count.
-    named = [name.strip() for name in visible.split(",")]
     wrong = next((place for place, name in enumerate(named) if name in ("", "-1")), len(named))
     return min(present, wrong)
+
+
+def gpu_slots(num: int) -> list[str]:
+    """The concurrency limits that let one training at a time have a device, for the first `num` that are visible.
+
+    A device has the same name in every process of a machine: CUDA_VISIBLE_DEVICES=1 leaves the slot gpu1.HOST.
+    """
+    names = (_named() or [str(number) for number in range(num)])[:num]
+    return [f"gpu{name}.{os.uname().nodename}" for name in names]
+
+
+def _named() -> list[str] | None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if visible is None else [name.strip() for name in visible.split(",")]
+
+
+def settle_gpu(gpu: Gpu) -> None:
+    """Before anything is done: hide all devices from a process that is to `never` use one, and refuse what does
+    `require` one where there is none. Raises NoGpu."""
+    if gpu == "never":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # backends read it when they look for devices the first time
+    elif gpu == "require" and not usable_gpus():
+        import keras
+
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise NoGpu(
+            "A GPU is required, and there is none that the Keras backend can use.",
+            expected=f"a GPU for KERAS_BACKEND={keras.backend.backend()}",
+            received=f"{num_gpus()} visible to the driver, none to the backend"
+            + (f", with CUDA_VISIBLE_DEVICES={visible!r}" if visible is not None else ""),
+            next_step="see `nvidia-smi`, and pip install 'modelkeep[gpu]' for TensorFlow on CUDA; or ask for the GPU "
+            "with `prefer`, which trains on the CPU where there is none",
+        )
+
+
+def usable_gpus() -> list[Device]:
+    """The devices that the Keras backend can train on, in its order. Imports the backend."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
+        told = [(each.get("device_name", "gpu"), each.get("compute_capability", (0, 0))) for each in details]
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        found = [device for device in jax.devices() if device.platform == "gpu"]
+        told = [(device.device_kind, tuple(map(int, device.compute_capability.split(".")))) for device in found]
+    else:
+        import torch
+
+        numbers = range(torch.cuda.device_count())
+        told = [(torch.cuda.get_device_name(number), torch.cuda.get_device_capability(number)) for number in numbers]
+    return [Device(f"gpu:{place}", str(title), able >= (8, 0)) for place, (title, able) in enumerate(told)]
+
+
+@contextmanager
+def held_device(gpu: Gpu) -> Iterator[Device]:
+    """The device to train on, for as long as that takes: what Keras makes meanwhile is made there.
+
+    A GPU is waited for until its slot is free. Where the backend sees none, nobody is asked.
+    """
+    found = usable_gpus()
+    if not found:
+        yield CPU
+        return
+    import keras
+
+    with ExitStack() as stack:
+        # Those of a process in which a backend found them before they were to be hidden are still there.
+        device = CPU if gpu == "never" else stack.enter_context(_turn_on(found))
+        stack.enter_context(keras.device(device.address))
+        yield device
+
+
+@contextmanager
+def _turn_on(devices: Sequence[Device]) -> Iterator[Device]:
+    """The first device whose slot is free."""
+    from prefect.concurrency.sync import concurrency
+
+    slots = gpu_slots(len(devices))
+    _make_limits(slots)
+    for attempt, (slot, device) in enumerate(itertools.cycle(zip(slots, devices, strict=True))):
+        with ExitStack() as stack:
+            # A server that is away for a while must not end a training.
+            turn = concurrency(slot, strict=True, timeout_seconds=_TRY_SECONDS, raise_on_lease_renewal_failure=False)
+            try:
+                stack.enter_context(turn)
+            except TimeoutError:
+                if attempt == 0:
+                    logger.info("fit       waits for a GPU: %s", ", ".join(slots))
+                continue
+            yield device
+            return
+
+
+def _make_limits(slots: Sequence[str]) -> None:
+    """A limit of one training for each slot; one that is there keeps the number that it was given."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    with get_client(sync_client=True) as client:
+        for slot in slots:
+            with suppress(ObjectAlreadyExists):
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=slot, limit=1))

@@ -192,7 +192,7 @@ def compare_numbers(
     counts = count_in_bins(values, np.asarray(profile["edges"]))
     text = (
         f"{name}: moved by {effect:.2f} standard deviations (Wasserstein distance), "
-        f"mean {values.mean():.4g} after {profile['mean']:.4g}"
+        f"mean {values.mean():.4g}, before {profile['mean']:.4g}"
     )
     found = Finding(
         part, name, "values", "Kolmogorov-Smirnov", p, "Wasserstein distance / σ", effect, drift.shift, text
@@ -372,7 +372,7 @@ def _largest_change(known: Sequence[str], before: np.ndarray, now: np.ndarray) -
 
     shares = before / before.sum(), now / now.sum()
     place = int(np.argmax(np.abs(shares[1] - shares[0])))
-    return f"{known[place]!r} is {_percent(shares[1][place])} of the rows, after {_percent(shares[0][place])}"
+    return f"{known[place]!r} is {_percent(shares[1][place])} of the rows, before {_percent(shares[0][place])}"
 
 
 def _percent(share: float) -> str:

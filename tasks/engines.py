@@ -53,8 +53,10 @@ _idle_lock = threading.Lock()
 
 
 def _architecture(model: keras.Model) -> str:
-    """Layers, their settings, loss and optimizer, without the numbers that Keras appends to names."""
-    variables = [(str(variable.dtype), tuple(variable.shape)) for variable in model.variables]
+    """Layers, their settings, loss, optimizer and device, without the numbers that Keras appends to names."""
+    variables = [
+        (str(variable.dtype), tuple(variable.shape), str(variable.value.device)) for variable in model.variables
+    ]
     described = json.dumps([json.loads(model.to_json()), model.get_compile_config(), variables], default=str)
     # A layer that was adapted holds constants beside its variables: an engine of its own keeps them apart.
     own = id(model) if any(not _reads_its_variables(layer) for layer in _adapted_layers(model)) else ""
@@ -115,6 +117,10 @@ class Engine(ABC):
 
         fresh = [ops.convert_to_numpy(variable.value) for variable in _unique(model.variables)]
         self.load_state([*fresh, *self._first_state[len(fresh) :]])
+
+    def like(self, model: keras.Model) -> Engine:
+        """Another engine, for a compiled model with the same inputs and target."""
+        return type(self)(model, *self._example)
 
     @abstractmethod
     def _prepare(self, features: Features, target: np.ndarray) -> None: ...
@@ -290,22 +296,3 @@ def weights_digest(model: keras.Model) -> str:
         digest.update(f"{number} {value.dtype} {value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
-
-
-def device_name() -> str:
-    """The device that trains: "cpu", or the accelerator's own name."""
-    import keras
-
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        found = tf.config.list_physical_devices("GPU")
-        return str(tf.config.experimental.get_device_details(found[0]).get("device_name", "gpu")) if found else "cpu"
-    if backend == "jax":
-        import jax
-
-        return str(jax.devices()[0].device_kind)
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"

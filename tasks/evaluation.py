@@ -159,7 +159,7 @@ def judge_challenger(evaluation: Mapping[str, Any]) -> Decision:
     """
     comparison = evaluation["against_champion"]
     if comparison is None:
-        return Decision(True, "There is no champion yet, so this version becomes the first.")
+        return Decision(True, "There was no champion before it.")
     if comparison["identical"]:
         return Decision(True, "It predicts exactly what the champion predicts, so it is as good as the champion.")
     if comparison["interval"] is None:

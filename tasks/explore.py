@@ -62,7 +62,9 @@ def _explore(run: Run, ingested: StepRecord, prepared: StepRecord, lease: Lease)
         sources=source_origins(ingested),
         shown=_show_some(examples, [one["name"] for one in told["columns"] if one["is_target"]]),
     )
-    logger.info("explore   %d examples, %d columns, %d notes", len(examples), len(told["columns"]), len(told["notes"]))
+    logger.info(
+        "explore   %s examples, %d columns, %d notes", f"{len(examples):,}", len(told["columns"]), len(told["notes"])
+    )
     data = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False).encode()
     return Products(
         {

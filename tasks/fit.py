@@ -27,9 +27,11 @@ from problems.outline.objectives import Asked
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
-from tasks.engines import Engine, device_name, open_engine, weights_digest
+from tasks.devices import held_device
+from tasks.engines import Engine, open_engine, weights_digest
 from tasks.examples import load_examples, put_classes, with_named_classes
 from tasks.ingest import RawFile
+from tasks.precision import built_in, keep_in_float32, precision_of
 from tasks.prepare import load_rows
 from tasks.pretrained import fetch_pretrained, load_pretrained
 from tasks.progress import Progress, describe, open_progress
@@ -72,6 +74,7 @@ def fit_fold(run: Run, examples: StepRecord, prepared: StepRecord, fold: int) ->
 def _fit(run: Run, examples: StepRecord, prepared: StepRecord, step: str, fold: int | None) -> StepRecord:
     problem = load_problem(run.problem)
     pretrained = fetch_pretrained(problem, run)
+    precision = precision_of(problem, run.gpu)
     return do_once(
         run,
         step,
@@ -83,6 +86,7 @@ def _fit(run: Run, examples: StepRecord, prepared: StepRecord, step: str, fold: 
             "seed": run.seed,
             "backend": run.backend,
             "fold": fold,
+            **({"precision": precision} if precision != "float32" else {}),
         },
     )
 
@@ -107,6 +111,7 @@ def _train(
         with open_progress(title) as progress:
             training.run(_after_block(training, lease, progress, Pace(run.checkpoint_seconds)))
         logger.info("%-9s %s", "fit" if fold is None else f"fold {fold}", describe(training))
+        keep_in_float32(training, problem, examples)
         kept = _keep(problem, training, lease, predicted, resumed)
     return Products(kept.artifacts, {**kept.facts, "sources": [pretrained.to_dict()] if pretrained else []})
 
@@ -122,22 +127,25 @@ def open_training(
 ) -> Iterator[Training]:
     """A training by the run's hyperparameters and seed, at its beginning; its engine is let go of at the end."""
     hyperparameters = problem.hyperparameters.from_settings(run.hyperparameters)
-    with seeded(run.seed):
-        model = problem.build(hyperparameters, examples.take(train_rows))
-    load_pretrained(problem, model, pretrained, run.open_store())
-    problem.objective.compile(model, hyperparameters)
-    examples = examples.only(input_names(model, examples))
-    features = {name: array[:1] for name, array in examples.features.items()}
-    with open_engine(model, features, problem.objective.training_target(examples.target[:1])) as engine:
-        weights = _weigh(problem, hyperparameters, examples, train_rows)
-        training = Training(
-            engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed, weights
-        )
-        thaw = problem.pretrained.thaw if problem.pretrained and pretrained else None
-        if thaw and isinstance(hyperparameters, FineTuned):
-            training.frozen_epochs = hyperparameters.frozen_epochs
-            training.thaw = partial(_thaw, problem, hyperparameters, thaw, engine)
-        yield training
+    precision = precision_of(problem, run.gpu)
+    with held_device(run.gpu) as device:
+        with seeded(run.seed):
+            model = built_in(precision, problem, hyperparameters, examples.take(train_rows))
+        load_pretrained(problem, model, pretrained, run.open_store())
+        problem.objective.compile(model, hyperparameters)
+        examples = examples.only(input_names(model, examples))
+        features = {name: array[:1] for name, array in examples.features.items()}
+        with open_engine(model, features, problem.objective.training_target(examples.target[:1])) as engine:
+            weights = _weigh(problem, hyperparameters, examples, train_rows)
+            training = Training(
+                engine, problem.objective, examples, train_rows, watched_rows, hyperparameters, run.seed, weights
+            )
+            training.device, training.precision = device.title, precision
+            thaw = problem.pretrained.thaw if problem.pretrained and pretrained else None
+            if thaw and isinstance(hyperparameters, FineTuned):
+                training.frozen_epochs = hyperparameters.frozen_epochs
+                training.thaw = partial(_thaw, problem, hyperparameters, thaw, engine)
+            yield training
 
 
 def _thaw(problem: Problem, hyperparameters: FineTuned, thaw: Callable[[keras.Model], None], engine: Engine) -> None:
@@ -352,7 +360,8 @@ def _facts(training: Training, resumed: int) -> dict[str, Any]:
         "num_parameters": training.engine.model.count_params(),
         "weights_digest": weights_digest(training.engine.model),
         "resumed_steps": resumed,
-        "device": device_name(),
+        "device": training.device,
+        "precision": training.precision,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "versions": package_versions(),
     }

@@ -3,7 +3,7 @@ what was done last."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +27,7 @@ class Line:
     title: str
     question: str
     metric: str  # its title
-    unit: str
+    describe: Callable[[float], str]  # a value of it with its unit
     greater_is_better: bool
     champion: Version | None
     value: float | None
@@ -56,7 +56,7 @@ def describe_problem(store: Store, registry: Registry, name: str, now: datetime)
     versions, champion, audit = registry.versions(name), registry.champion(name), registry.audit(name)
     shown = champion or (versions[-1] if versions else None)
     card = read_card(name) if name in problem_names() else {"title": name, "question": "is not in problems/ any more"}
-    metric, title, unit, greater = _main_metric(name, shown)
+    metric, title, describe, greater = _main_metric(name, shown)
     report, differs = _of_run(store, shown)
     verdicts = read_verdicts(store, name)
     return Line(
@@ -64,7 +64,7 @@ def describe_problem(store: Store, registry: Registry, name: str, now: datetime)
         title=card["title"],
         question=card["question"],
         metric=title,
-        unit=unit,
+        describe=describe,
         greater_is_better=greater,
         champion=champion,
         value=champion.metrics.get(metric) if champion else None,
@@ -78,14 +78,14 @@ def describe_problem(store: Store, registry: Registry, name: str, now: datetime)
     )
 
 
-def _main_metric(name: str, version: Version | None) -> tuple[str, str, str, bool]:
-    """Its name, title, unit and direction; of a problem that is gone the first metric that its version has."""
+def _main_metric(name: str, version: Version | None) -> tuple[str, str, Callable[[float], str], bool]:
+    """Its name, title, how a value is told, and direction; of a problem that is gone the first metric there is."""
     if name not in problem_names():
         first = next(iter(version.metrics), "") if version else ""
-        return first, first, "", True
+        return first, first, "{:.4g}".format, True
     objective = load_problem(name).objective
     found = next(metric for metric in objective.metrics() if metric.name == objective.main_metric)
-    return found.name, found.title, found.unit, found.greater_is_better
+    return found.name, found.title, lambda value: objective.describe(value, found), found.greater_is_better
 
 
 def _of_run(store: Store, version: Version | None) -> tuple[str, str]:

@@ -96,7 +96,7 @@ def _read_examples(problem: Problem, files: list[RawFile], run: Run, store: Stor
         examples = append_windows(problem, store, examples, run.windows)
         origins.append("1 window" if len(run.windows) == 1 else f"{len(run.windows)} windows")
     artifacts = save_examples(examples, lease)
-    logger.info("ingest    %d examples from %s", len(examples), ", ".join(origins))
+    logger.info("ingest    %s examples from %s", f"{len(examples):,}", ", ".join(dict.fromkeys(origins)))
     return Products(artifacts, {"num_examples": len(examples), "sources": [file.to_dict() for file in files]})
 
 

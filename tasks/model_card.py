@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.report_page import sentence
+
 
 def write_model_card(card: Mapping[str, str], manifest: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
     """From a problem's card, a run's manifest and its evaluation.json; nothing is in it that is in none of them."""
     evaluation = judged["evaluation"]
     sections = {
         "Model details": _details(manifest),
-        "Intended use": [card["question"], "", f"Out of scope: {card.get('caution', 'not stated')}"],
+        "Intended use": [sentence(card["question"])],
         "Factors": _factors(evaluation),
         "Metrics": [f"- **{one['title']}**: {one['explanation']}" for one in evaluation["metrics"].values()],
         "Evaluation data": [
@@ -20,7 +22,7 @@ def write_model_card(card: Mapping[str, str], manifest: Mapping[str, Any], judge
         ],
         "Training data": _data(card, manifest),
         "Quantitative analyses": [*_metrics(evaluation), "", *_slices(evaluation)],
-        "Ethical considerations": [card.get("caution", "not stated")],
+        "Ethical considerations": [sentence(card.get("caution", "not stated"))],
         "Caveats and recommendations": _caveats(manifest, judged),
     }
     lines = [f"# Model card: {card['title']}", ""]
@@ -47,7 +49,7 @@ def _factors(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def _data(card: Mapping[str, str], manifest: Mapping[str, Any]) -> list[str]:
-    lines = [card.get("source", "not stated"), "", f"{manifest['num_examples']:,} examples in all."]
+    lines = [sentence(card.get("source", "not stated")), "", f"{manifest['num_examples']:,} examples in all."]
     for source in manifest["sources"]:
         differs = f"; differs from the public original: {source['differs']}" if source["differs"] else ""
         lines.append(f"- `{source['source']}`, SHA-256 `{source['ref']['sha256']}`, {source['licence']}{differs}")
@@ -60,7 +62,8 @@ def _metrics(evaluation: Mapping[str, Any]) -> list[str]:
         f"| {one['title']} | {one['value_text']} | {one['interval_text']} | {one['baseline_text']} |"
         for one in evaluation["metrics"].values()
     ]
-    return [*lines, "", f"Baseline: {evaluation['baseline_name']}. Intervals: {evaluation['interval']['method']}."]
+    told = f"Common-sense baseline: {evaluation['baseline_name']}. Intervals: {evaluation['interval']['method']}."
+    return [*lines, "", told]
 
 
 def _slices(evaluation: Mapping[str, Any]) -> list[str]:

@@ -165,11 +165,11 @@ def _describe_checks(kept: KeptWindow, result: ValidationResult | None, most_set
     share = kept.num_set_aside / (kept.num_scored + kept.num_set_aside)
     failed = [describe_check(check, result.rows) for check in result.failures] if result else []
     if share > most_set_aside:
-        failed.insert(0, f"{share:.1%} of the rows broke a rule and were set aside, at most {most_set_aside:.1%} may")
+        most = f"{most_set_aside * 100:g} %"
+        failed.insert(0, f"{share * 100:.1f} % of the rows broke a rule and were set aside, where at most {most} may")
     passed = f"{sum(check.success for check in result.checks)} of {len(result.checks)}" if result else "0 of 0"
-    text = (
-        f"{passed} checks passed; {kept.num_set_aside:,} rows were set aside when the window was scored ({share:.2%})."
-    )
+    aside = f"{kept.num_set_aside:,} rows ({share * 100:.1f} %) were" if kept.num_set_aside else "no row was"
+    text = f"{passed} checks passed; {aside} set aside when the window was scored."
     return {"success": not failed, "text": text, "failures": failed[:_MOST_FAILURES], "share_set_aside": share}
 
 

@@ -6,7 +6,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,9 +79,9 @@ class Parts:
 def open_parts(output: Path, key: str) -> Iterator[Parts]:
     """The parts of this output that were made under the same key; those of another key are thrown away.
 
-    They stay where the work is interrupted, unless none is done. Raises OutputBusy.
+    They stay where the work is interrupted, unless none is done; then no folder stays either. Raises OutputBusy.
     """
-    folder = output.with_name(f".{output.stem}.parts")
+    folder, is_new = output.with_name(f".{output.stem}.parts"), not output.parent.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:  # the system lets go of it when the process ends, however it does
         try:
@@ -99,6 +99,9 @@ def open_parts(output: Path, key: str) -> Iterator[Parts]:
         finally:
             if not len(parts):
                 parts.discard()
+                if is_new:
+                    with suppress(OSError):  # somebody else has put something into it
+                        output.parent.rmdir()
 
 
 def _begin(folder: Path, key: str) -> None:

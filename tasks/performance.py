@@ -86,7 +86,8 @@ def _class_numbers(path: Path, labels: pd.Series, objective: Classification) -> 
         numbers = texts.to_numpy(np.int64)
     unknown = texts[numbers < 0]
     if len(unknown):
-        raise _invalid(path, f"one of {', '.join(names[:12])}", f"{unknown.iloc[0]!r} in row {unknown.index[0]}")
+        known = f"one of {', '.join(names[:12])}, or numbers of classes from 0 to {len(names) - 1}"
+        raise _invalid(path, known, f"{unknown.iloc[0]!r} in row {unknown.index[0]}")
     return pd.Series(numbers, labels.index)
 
 

@@ -44,7 +44,7 @@ def prepare(run: Run, examples: StepRecord) -> StepRecord:
 def _divide(problem: Problem, run: Run, ingested: StepRecord, lease: Lease) -> Products:
     rows = divide(problem.split, load_examples(run.open_store(), ingested), SPLIT_SEED)
     sizes = {part: len(getattr(rows, part)) for part in ("train", "validation", "test")}
-    logger.info("prepare   %s", ", ".join(f"{size} {part}" for part, size in sizes.items() if size))
+    logger.info("prepare   %s", ", ".join(f"{size:,} {part}" for part, size in sizes.items() if size))
     return Products({"rows": _save_rows(rows, lease)}, {**sizes, "folds": len(rows.folds)})
 
 

@@ -127,3 +127,13 @@ def time_column(problem: Problem) -> str:
             next_step="choose such a problem",
         )
     return column
+
+
+def check_simulation(problem: Problem, start: str) -> None:
+    """Raises ModelkeepError for a problem that has neither moments nor a way to wear, or no calendar to start in."""
+    if not problem.wear:
+        time_column(problem)
+    elif start:
+        raise ModelkeepError(
+            f"The examples of {problem.name} have no dates.", received=f"--start {start}", next_step="leave it out"
+        )

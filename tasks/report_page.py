@@ -119,7 +119,7 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"inline": _inline, "value": _value, "bytes": _bytes, "words": _words, "sentence": _sentence}
+    environment.filters |= {"inline": _inline, "value": _value, "bytes": _bytes, "words": _words, "sentence": sentence}
     return environment.get_template(template).render(**values)
 
 
@@ -220,7 +220,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("modelkeep")
 
-KNOWN_SHARE = 0.25  # of the moments come before the first period, where no start is given
+KNOWN_SHARE = 1 / 3  # of the moments come before the first period, where no start is given
 COOLDOWN_PERIODS = 4
 _DAILY = 3.5  # days between two moments, at most
 
@@ -58,6 +58,7 @@ class World(ABC):
     `examples`     in the order in which they come; each of the `periods` is called a `unit`
     `forecasts`    of `kept`, `left` and `baseline`: the objective's columns, one row per example. Those of `kept` are
                    of the champion of the time
+    `across`       what a chart has from left to right, "" for the calendar
     `champion`     the version that is kept alive, since period `since`
     `told`         what there is to tell of each period, and `retrainings` of each of these
     """
@@ -71,6 +72,7 @@ class World(ABC):
     since: int = 0
     told: list[dict[str, Any]] = field(default_factory=list)
     retrainings: list[dict[str, Any]] = field(default_factory=list)
+    across: str = field(default="", kw_only=True)
 
     @property
     def metric(self) -> Metric:
@@ -141,7 +143,7 @@ def lend_sources(problem: Problem, owner: Store, store: Store) -> None:
 
 
 def open_calendar(problem: Problem, store: Store, ingested: StepRecord, start: str) -> Calendar:
-    """`start` (ISO 8601): when the first period may begin, "" for after a quarter of the moments. Raises
+    """`start` (ISO 8601): when the first period may begin, "" for after a third of the moments. Raises
     ModelkeepError."""
     import numpy as np
 

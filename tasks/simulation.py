@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from problems.outline.catalogue import read_card
+from problems.outline.forecast import Forecast
 from store import open_store
 from tasks.publish import show_link
 from tasks.report_page import flatten, picture, render_page
@@ -26,12 +27,12 @@ logger = logging.getLogger("modelkeep")
 def tell_simulation(run: Run, world: World, every: int, seconds: float, place: str) -> dict[str, Any]:
     """Write simulation.json and the page into the store `place`. The result can be written as JSON:
 
-    problem, unit, start, end, num_periods, num_rows, every, seconds, settings
+    problem, unit, start, end, has_moments, num_periods, num_rows, every, seconds, settings
     metric       {name, title, greater_is_better}
     kept, left, baseline   the metric over all rows, {value, text}
     gain         of keeping alive over leaving alone: {value, text, interval, interval_text, method}
     periods      [{period, num_rows, kept, left, baseline, version, level, retrain}], each number with its _text
-    retrainings  [{after, period, known, cause, outcome, version, sentence, seconds}]
+    retrainings  [{after, period, until, cause, outcome, version, sentence, seconds}], `until` by the calendar
     sentence, page
     """
     told = describe_world(run, world, every, seconds)
@@ -61,6 +62,7 @@ def describe_world(run: Run, world: World, every: int, seconds: float) -> dict[s
         "unit": world.unit,
         "start": start,
         "end": end,
+        "has_moments": not world.problem.wear,
         "num_periods": len(world.periods),
         "num_rows": len(rows),
         "every": every,
@@ -106,8 +108,8 @@ def _say(told: Mapping[str, Any]) -> str:
     promoted = sum(one["outcome"] == "promoted" for one in told["retrainings"])
     better = "better" if gain["value"] >= 0 else "worse"
     return (
-        f"Over {told['num_periods']} {told['unit']}s the champion that was kept alive had a {title} of "
-        f"{told['kept']['text']}, the one that was left alone {told['left']['text']}: {better} by {gain['text']} "
+        f"Over {told['num_periods']} {told['unit']}s the {title} of the champion that was kept alive was "
+        f"{told['kept']['text']}, of the one that was left alone {told['left']['text']}: {better} by {gain['text']} "
         f"(95 % interval of the gain {gain['interval_text']}). Retrainings: {len(told['retrainings'])}, promoted: "
         f"{promoted}."
     )
@@ -120,22 +122,17 @@ def _draw(world: World) -> list[Picture]:
     factor = 100 if world.metric.is_share else 1
     begins = [world.begin(number) for number in range(len(world.periods))]
     marks = [(begins[one["after"] + 1], one["outcome"] == "promoted") for one in world.retrainings]
-    so_far = {
-        name: [world.measure(name, world.lived(number)) for number in range(1, len(begins) + 1)]
-        for name in world.forecasts
-    }
-    single = {name: [one[name] for one in world.told] for name in world.forecasts}
-    titles = {"so-far": "From the start to each moment", "periods": f"Each {world.unit} by itself"}
+    # Who guesses a class is so far away that nothing else could be told apart.
+    drawn = ("kept", "left", "baseline") if isinstance(world.problem.objective, Forecast) else ("kept", "left")
+
+    def scaled(value: float | None) -> float | None:
+        return None if value is None else factor * value
+
+    ends = range(1, len(begins) + 1)
+    so_far = {name: [scaled(world.measure(name, world.lived(end))) for end in ends] for name in drawn}
+    single = {name: [scaled(one[name]) for one in world.told] for name in drawn}
+    titles = {"so-far": f"From the start to each {world.unit}", "periods": f"Each {world.unit} by itself"}
     return [
-        picture(
-            key,
-            kept_and_left(
-                titles[key],
-                begins,
-                {name: [None if one is None else factor * one for one in line] for name, line in lines.items()},
-                marks,
-                world.metric.label,
-            ),
-        )
-        for key, lines in (("so-far", so_far), ("periods", single))
+        picture(name, kept_and_left(titles[name], begins, lines, marks, world.metric.label, world.across))
+        for name, lines in (("so-far", so_far), ("periods", single))
     ]

@@ -14,6 +14,7 @@ from store import open_store
 from store.artifacts import ArtifactRef, Store, digest_of
 from store.steps import Lease, StepRecord, claim_step, find_step
 from tasks.code_digest import code_digest
+from tasks.devices import Gpu
 
 logger = logging.getLogger("modelkeep")
 
@@ -53,6 +54,7 @@ class Run:
     until: str = ""
     cause: str = ""
     is_replay: bool = False
+    gpu: Gpu = "prefer"
 
     def open_store(self) -> Store:
         return open_store(self.store)

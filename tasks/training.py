@@ -74,6 +74,8 @@ class Training:
     best_state: list[np.ndarray] | None = None
     frozen_epochs: int = 0
     thaw: Callable[[], None] = lambda: None
+    device: str = "cpu"
+    precision: str = "float32"
 
     def go_to(self, position: Position) -> None:
         """Stand at a position; the engine can take the state that belongs to it then."""

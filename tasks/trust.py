@@ -184,7 +184,8 @@ def _gain(values: Mapping[Key, float], samples: Mapping[Key, np.ndarray]) -> dic
     value = values["log_loss", "before"] - values["log_loss", "after"]
     interval = middle(samples["log_loss", "before"] - samples["log_loss", "after"])
     told = f"{_signed(interval[0])} to {_signed(interval[1])}" if interval else "undefined"
-    text = f"On the test rows the log loss falls by {_signed(value)} (95 % interval {told})."
+    way = "falls" if value >= 0 else "rises"
+    text = f"On the test rows the log loss {way} by {abs(value):.4f} (95 % interval of the fall {told})."
     return {"value": value, "interval": interval, "text": text}
 
 

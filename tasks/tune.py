@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -26,12 +27,15 @@ logger = logging.getLogger("modelkeep")
 
 
 @task(name="tune", cache_policy=NO_CACHE, task_run_name="tell of the study of {run.problem}")
-def tell_study(run: Run, study: Study, examples: StepRecord, compared: Mapping[str, Any] | None) -> dict[str, Any]:
+def tell_study(
+    run: Run, study: Study, examples: StepRecord, compared: Mapping[str, Any] | None, fixed: Collection[str]
+) -> dict[str, Any]:
     """Write the page and its files; `compared` is what `compare` found of `tuned` and `defaults`, None where the search
     found nothing better than these. The result can be written as JSON:
 
         problem, sentence, is_better    whether the tuned settings are shown to be better on the test rows
         settings                        the best settings, which the search changed
+        command                         what trains with them, and with those that were fixed
         metric, num_done, states        the metric's name, how many trials were made and how they ended
         best, first, trials             as tasks.search has trials; with value_text
         importance                      {hyperparameter: share}, or null
@@ -39,7 +43,7 @@ def tell_study(run: Run, study: Study, examples: StepRecord, compared: Mapping[s
         page                            where the page is
     """
     objective = load_problem(run.problem).objective
-    found = _describe(run, objective, study, compared)
+    found = {**_describe(run, objective, study, compared), "command": _command(run, study, fixed)}
     pictures = _draw(objective, study)
     page = _write(run, found, examples, pictures)
     for one in pictures:
@@ -68,6 +72,14 @@ def _describe(run: Run, objective: Objective, study: Study, compared: Mapping[st
         "comparison": compared,
     }
     return {**found, "sentence": _say(found)}
+
+
+def _command(run: Run, study: Study, fixed: Collection[str]) -> str:
+    settings = {name: run.hyperparameters[name] for name in fixed} | require_best(study)["settings"]
+    words = ["modelkeep", "train", run.problem, *(["--variant", run.variant] if run.variant else [])]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join([*words, *(["--data", run.data] if run.data else [])])
 
 
 def _with_text(objective: Objective, trial: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _check(problem: Problem, run: Run, frame: ArtifactRef, lease: Lease) -> Prod
         pd.read_parquet(run.open_store().local_path(frame)), problem.expectations(), name=f"{problem.name} examples"
     )
     passed = sum(one.success for one in result.checks)
-    logger.info("validate  %d rows, %d of %d checks passed", result.rows, passed, len(result.checks))
+    logger.info("validate  %s rows, %d of %d checks passed", f"{result.rows:,}", passed, len(result.checks))
     page = render_data_docs(result, title=f"Data checks: {problem.name}")
     return Products(
         {

@@ -174,6 +174,12 @@ def check_request(problem: Problem, place: str, output: str) -> None:
 
 def check_table(problem: Problem, place: str) -> None:
     """Raises WindowInvalid where a window is no table that is there."""
+    if problem.rows is None and problem.decode is not None:
+        raise WindowInvalid(
+            f"Windows of {problem.name} are pictures, which are not monitored yet.",
+            expected="a problem whose windows are tables",
+            next_step=f"`modelkeep predict {problem.name} --input FOLDER` scores pictures",
+        )
     if not is_table(problem, place):
         raise _no_pictures(problem, place)
     choose_table_outputs(".", place)
@@ -205,8 +211,7 @@ def _read(path: Path) -> bytes:
 
 def choose_outputs(output: str, window: Window) -> Outputs:
     """A .parquet file with the others beside it, or all in a folder. Raises OutputInvalid for one inside the window."""
-    path = Path(output).expanduser().absolute()
-    scores = path if path.suffix == ".parquet" else path / "predictions.parquet"
+    scores = _place_of_scores(output)
     if len(window.files) > 1 and scores.resolve().is_relative_to(window.root.resolve()):
         raise OutputInvalid(
             "The output would lie among the pictures, and be scored with them the next time.",
@@ -219,8 +224,7 @@ def choose_outputs(output: str, window: Window) -> Outputs:
 
 def choose_table_outputs(output: str, place: str) -> Outputs:
     """As `choose_outputs`, for a window that is a file. Raises WindowInvalid where there is none, OutputInvalid."""
-    path = Path(output).expanduser().absolute()
-    outputs = _outputs(path if path.suffix == ".parquet" else path / "predictions.parquet")
+    outputs = _outputs(_place_of_scores(output))
     if "://" in place:
         return outputs
     window = Path(place).expanduser()
@@ -237,6 +241,22 @@ def choose_table_outputs(output: str, place: str) -> Outputs:
             "The output would take the place of what is to be scored.", where=place, next_step="choose another --output"
         )
     return outputs
+
+
+def _place_of_scores(output: str) -> Path:
+    """Raises OutputInvalid for the name of a file that would be no Parquet, or a folder's that a file has."""
+    path = Path(output).expanduser().absolute()
+    if path.suffix == ".parquet":
+        return path
+    if path.is_file() or (path.suffix.lower() in SUFFIXES_OF_TABLES and not path.is_dir()):
+        raise OutputInvalid(
+            "Answers are written as Parquet.",
+            where=str(path),
+            expected="a folder, or a file ending in .parquet",
+            received=f"the file {path.name}" if path.is_file() else f"a name ending in {path.suffix}",
+            next_step=f"--output {path.with_suffix('.parquet').name}",
+        )
+    return path / "predictions.parquet"
 
 
 def _outputs(scores: Path) -> Outputs:

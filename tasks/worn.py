@@ -89,6 +89,7 @@ def open_worn(problem: Problem, store: Store, ingested: StepRecord, folder: Path
         problem.rows.inputs(worn).with_target(np.asarray(examples.target[coming])),
         "window",
         periods,
+        across=f"worn by, {problem.wear.unit}",
         contents=worn,
         source=array[known].reshape(-1, *problem.rows.shape),
         source_target=np.asarray(examples.target[known]),

@@ -13,6 +13,7 @@ import pytest
 from problems.outline.catalogue import load_problem
 from store.artifacts import Store
 from store.registry import Registry, Version
+from tasks.devices import Device
 from tasks.engines import weights_digest
 from tasks.steps import Run
 
@@ -36,6 +37,12 @@ def crown(store: Store, problem: str, model: keras.Model) -> Version:
     registry.register(problem, manifest=manifest, metrics={}, weights=weights_digest(model), **told)
     before = registry.champion(problem)
     return registry.promote(problem, number, expected=before.number if before else None, **told)
+
+
+def pretend_gpu(patch: pytest.MonkeyPatch, *, has_bfloat16: bool = True) -> None:
+    """The precision is chosen as for a GPU; what is reckoned is reckoned on the CPU."""
+    patch.setattr("tasks.precision.num_gpus", lambda: 1)
+    patch.setattr("tasks.precision.usable_gpus", lambda: [Device("gpu:0", "pretended", has_bfloat16)])
 
 
 @pytest.fixture

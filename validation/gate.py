@@ -173,6 +173,8 @@ def describe_check(check: Check, rows: int) -> str:
 def shown(value: object) -> str:
     if value is None:
         return "missing"
+    if isinstance(value, float):
+        value = float(f"{value:.8g}")  # 0.1 + 0.2 is shown as 0.3
     text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
 

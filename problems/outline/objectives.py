@@ -69,7 +69,7 @@ class Objective(ABC):
 
     kind: ClassVar[str]
     error_name: ClassVar[str]
-    baseline_name: ClassVar[str] = "knows nothing of an example"
+    baseline_name: ClassVar[str] = "the same answer for every example"
     main_metric: str
     margin: float | None
 
@@ -121,7 +121,7 @@ class Objective(ABC):
         if ends is None:
             return "undefined"
         low, high = (end * (100 if metric.is_share else 1) for end in ends)
-        digits = 1 - math.floor(math.log10(high - low)) if high > low else 3
+        digits = 1 - math.floor(math.log10(high - low)) if high > low else 1 if metric.is_share else 3
         texts = [_with_minus(f"{end:.{min(max(digits, 0), 9)}f}") for end in (low, high)]
         return f"{texts[0]} to {texts[1]} {'%' if metric.is_share else metric.unit}".rstrip()
 

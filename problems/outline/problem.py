@@ -250,6 +250,9 @@ class Problem:
     `rows`          how a row without its target becomes what the model takes: `read` uses it, and so does `predict`
     `drift`         how far new data may move away before somebody should look
     `wear`          how its examples get worse with time, for a simulation
+    `mixed_precision`  whether training may reckon in bfloat16 (weights stay float32): the model is large enough to gain
+                    from a GPU, and its inputs are small numbers, such as pixels scaled to 0 … 1 or embedded words.
+                    Such a problem has a deployment on the pool `gpu`
     """
 
     name: str
@@ -272,6 +275,7 @@ class Problem:
     rows: Rows | Stack | None = None
     drift: Drift = field(default_factory=Drift)
     wear: Wear | None = None
+    mixed_precision: bool = False
 
     def complete(self, variant: str, settings: Mapping[str, Any]) -> Hyperparameters:
         """The hyperparameters with the variant's ("" for none) and then the given settings over the defaults.

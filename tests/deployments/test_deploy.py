@@ -15,6 +15,7 @@ import pytest
 
 from deployments.deploy import PREFECT_YAML, DeploymentFailed, declare, deploy
 from deployments.pull import NoFolder, work_in
+from deployments.up import POOLS
 from flows.run_tags import OURS, note_process
 from flows.server import ServerAddress
 from problems.outline.catalogue import load_problem, problem_names
@@ -51,12 +52,26 @@ def test_every_problem_is_deployed_once_by_each_flow_that_it_can_do() -> None:
     declared = declare(problem_names())
     tables = [name for name in problem_names() if load_problem(name).rows]
     windows = [name for name in problem_names() if load_problem(name).rows or load_problem(name).decode]
+    on_gpu = [name for name in problem_names() if load_problem(name).mixed_precision]
     expected = {"train": problem_names(), "predict": windows, "monitor": tables, "retrain": problem_names()}
     assert tables and len(windows) > len(tables)
     for flow, names in expected.items():
-        assert [entry["name"] for entry in of_flow(declared, flow)] == names
-        assert [entry["parameters"]["problem"] for entry in of_flow(declared, flow)] == names
-    assert len(declared["deployments"]) == sum(map(len, expected.values()))
+        entries = [entry for entry in of_flow(declared, flow) if entry["work_pool"]["name"] == "cpu"]
+        assert [entry["name"] for entry in entries] == names
+        assert [entry["parameters"]["problem"] for entry in entries] == names
+    assert len(declared["deployments"]) == sum(map(len, expected.values())) + len(on_gpu)
+
+
+def test_a_problem_that_gains_from_a_gpu_has_a_training_there_that_runs_only_when_it_is_asked_to() -> None:
+    entries = [entry for entry in declare(problem_names())["deployments"] if entry["work_pool"]["name"] == "gpu"]
+    names = [name for name in problem_names() if load_problem(name).mixed_precision]
+    assert {"digits", "cifar10", "scenes", "movie_reviews"} <= set(names)
+    assert [entry["name"] for entry in entries] == [f"{name}-gpu" for name in names]
+    for entry, name in zip(entries, names, strict=True):
+        assert entry["entrypoint"] == "flows.train.train"
+        assert entry["parameters"] == {"problem": name, "gpu": "require"}
+        assert not any(schedule.get("active", True) for schedule in entry["schedules"])
+        assert entry["work_pool"]["job_variables"]["env"]["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
 
 
 def test_every_flow_is_deployed_or_says_why_not() -> None:
@@ -73,8 +88,8 @@ def test_every_flow_is_deployed_or_says_why_not() -> None:
 
 def test_every_deployment_has_what_is_needed_to_run_it_and_to_find_it_again() -> None:
     for entry in declare(["housing", "digits"])["deployments"]:
-        assert {OURS, entry["name"]} <= set(entry["tags"])
-        assert entry["description"] and entry["work_pool"]["name"] == "cpu"
+        assert {OURS, entry["parameters"]["problem"]} <= set(entry["tags"])
+        assert entry["description"] and entry["work_pool"]["name"] in POOLS
         assert entry["concurrency_limit"]["collision_strategy"] in ("ENQUEUE", "CANCEL_NEW")
         assert all({"slug", "cron", "timezone"} <= schedule.keys() for schedule in entry.get("schedules", []))
 

@@ -14,6 +14,9 @@ import pytest
 
 from flows.command_line import main, parse_settings
 from flows.server import ServerAddress
+from store import open_store
+from store.artifacts import ArtifactRef
+from store.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,8 +85,20 @@ def test_a_setting_of_the_surroundings_that_cannot_be_read_is_named(
 
 def test_a_file_that_cannot_be_written_is_named_without_a_traceback(run: Printed, tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("rooms,price\n" + "\n".join(f"{i % 7 + 1},{i}.5" for i in range(40)))
-    code, _, errors = run("profile", str(tmp_path / "own.csv"), "--output", str(tmp_path / "absent" / "draft.py"))
-    assert code == 2 and "absent" in errors and "Traceback" not in errors
+    table, draft = tmp_path / "own.csv", tmp_path / "new folder" / "draft.py"
+    code, _, errors = run("profile", str(table), "--output", str(table / "draft.py"))
+    assert code == 2 and f"where    {table}" in errors and "next     check the path" in errors
+    assert "Traceback" not in errors
+    assert run("profile", str(table), "--output", str(draft))[0] == 0 and draft.is_file()
+
+
+def test_who_interrupts_a_command_is_told_that_nothing_is_lost(run: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.upkeep.collect_garbage", interrupt)
+    code, _, errors = run("gc")
+    assert code == 130 and "the same command goes on" in errors
 
 
 def test_an_unknown_option_ends_with_exit_code_2(run: Printed) -> None:
@@ -105,7 +120,20 @@ def test_a_store_without_models_says_so(run: Printed) -> None:
     assert run("report", "housing")[0] == 2
     assert "has not been trained yet" in run("report", "housing")[2]
     assert "has no version 7" in run("promote", "housing", "7")[2]
+    assert "did you mean 'housing'" in run("promote", "hosing", "7")[2]
     assert run("rollback", "housing")[0] == 2
+
+
+def test_the_main_metric_stands_first_and_a_champion_is_not_promoted_again(run: Printed, tmp_path: Path) -> None:
+    registry = Registry(open_store(str(tmp_path / "store")))
+    manifest = ArtifactRef(uri="runs/churn/c1/manifest.json", sha256="0" * 64, size=2, kind="json")
+    metrics = {"accuracy": 0.79, "brier": 0.14, "f1": 0.53, "roc_auc": 0.835}
+    registry.register("churn", run="c1", manifest=manifest, metrics=metrics, actor="ann", reason="trained")
+    assert run("promote", "churn", "1")[1] == "churn: version 1 is champion, before it was none\n"
+    assert "already" in run("promote", "churn", "1")[1]
+    assert "roc_auc 0.835, accuracy 0.79, brier 0.14 " in run("models")[1]
+    audit = run("models", "churn", "--audit")[1]
+    assert len(audit.splitlines()) == 3 and "None" not in audit
 
 
 def test_a_store_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

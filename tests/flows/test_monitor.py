@@ -38,11 +38,13 @@ def write_window(folder: Path, dollars: float = 0, **renamed: str) -> str:
 
 
 def events(name: str) -> list[dict[str, Any]]:
+    """Those about churn."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
         asked = {"filter": {"event": {"name": [name]}}, "limit": 50}
-        return client.request("POST", "/events/filter", json=asked).json()["events"]  # type: ignore[arg-type]
+        found = client.request("POST", "/events/filter", json=asked).json()["events"]  # type: ignore[arg-type]
+    return [event for event in found if event["resource"]["prefect.resource.id"] == "modelkeep.churn"]
 
 
 def test_drift_is_exit_code_1_and_an_event_that_arrives_once(

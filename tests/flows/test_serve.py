@@ -237,12 +237,18 @@ def test_a_tensor_that_the_model_does_not_take_is_refused(
     assert told.status_code == code and said in told.text, told.text
 
 
+def test_a_body_that_is_sent_as_a_form_is_refused_with_the_header_that_it_needs(server: Running) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}  # as by `curl -d` without a header
+    told = server.client.post(PREDICT, content=json.dumps({"rows": [HOUSE]}), headers=form)
+    assert told.status_code == 422 and "Content-Type: application/json" in told.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [
         ("/v2/models/houses/infer", "expected one of housing"),
         ("/v2/models/housing/versions/2/infer", "the champion is version 1"),
-        ("/digits/predict", "Not Found"),
+        ("/digits/predict", "nothing at /digits/predict; /openapi.json names what there is"),
     ],
 )
 def test_what_is_not_served_is_not_found(server: Running, path: str, said: str) -> None:
@@ -481,6 +487,7 @@ def connect(address: str, num_attempts: int = 200) -> socket.socket:
     ("arguments", "said"),
     [
         (["nonsense"], "There is no problem"),
+        ([","], "There is nothing to serve"),
         (["digits"], "has no champion"),
         (["housing", "--port", "TAKEN"], "choose another --port"),
     ],

@@ -56,6 +56,13 @@ def test_the_best_settings_are_trained_beside_the_defaults(tuned: dict[str, Any]
     assert Registry(open_store(asked["store"])).versions("digits") == []
 
 
+def test_the_command_that_trains_the_best_settings_keeps_the_fixed_ones(tuned: dict[str, Any]) -> None:
+    assert tuned["command"].startswith("modelkeep train digits --variant mlp --set ")
+    wanted = {**SETTINGS, **tuned["settings"]}
+    assert sorted(re.findall(r"--set (\S+)", tuned["command"])) == sorted(f"{name}={wanted[name]}" for name in wanted)
+    assert tuned["command"] in Path(tuned["page"]).read_text()
+
+
 def test_the_page_and_its_json_lie_in_the_store_and_ask_for_nothing_from_elsewhere(tuned: dict[str, Any]) -> None:
     page = Path(tuned["page"])
     text = page.read_text()

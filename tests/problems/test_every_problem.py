@@ -23,7 +23,7 @@ from tasks.examples import load_examples
 from tasks.fit import fit, fit_fold, load_model, predict_with
 from tasks.ingest import ingest
 from tasks.prepare import load_rows, prepare
-from tests.training_store import RunMaker
+from tests.training_store import RunMaker, pretend_gpu
 
 NAMES = problem_names()
 SAMPLE = 400
@@ -132,6 +132,23 @@ def _check_model(path: Path, fitted: StepRecord, examples: Examples, test_rows: 
     assert weights_digest(model) == fitted.facts["weights_digest"]
     outputs = predict_with(model, examples, test_rows[:5])
     assert len(outputs) == len(test_rows[:5]) and np.isfinite(outputs).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if load_problem(name).mixed_precision])
+def test_a_training_in_mixed_precision_ends_with_a_model_in_float32(
+    name: str, make_run: RunMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = sample_maker(name)
+    data = str(maker(tmp_path)) if maker else ""
+    run = make_run(name, sample_settings(name), data=data, sample=SAMPLE, **sample_mirror(name, tmp_path))
+    ingested = ingest.fn(run)
+    prepared = prepare.fn(run, ingested)
+    pretend_gpu(monkeypatch)
+    fitted = fit.fn(run, ingested, prepared)
+    assert fitted.facts["precision"] == "mixed_bfloat16"
+    model = load_model(run.open_store().local_path(fitted.products["model"]))
+    assert weights_digest(model) == fitted.facts["weights_digest"]
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 @pytest.mark.data

@@ -197,6 +197,7 @@ def test_values_are_told_with_unit_and_sensible_digits() -> None:
     assert REGRESSION.describe_range([1.7612, 2.4466], mae) == "1.76 to 2.45 k$"
     assert BINARY.describe(0.97344, accuracy) == "97.3 %"
     assert BINARY.describe_range([0.9551, 0.9783], accuracy) == "95.5 to 97.8 %"
+    assert BINARY.describe_range([0.0, 0.0], accuracy) == "0.0 to 0.0 %"
     assert REGRESSION.describe_range([-0.1234, 0.3], mae) == "−0.12 to 0.30 k$"
     assert BINARY.describe_difference(0.0123, accuracy) == "1.2 points"
 

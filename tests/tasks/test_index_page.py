@@ -40,9 +40,9 @@ def test_every_problem_of_the_store_is_on_the_page_with_its_champion_and_who_mad
         register(store, "housing", value, promote=promote)
     page = render_index(store, NOW + timedelta(days=9.2))
     assert "1 of 1 problem with a version has a champion" in page
-    assert re.search(r'class="value">2\.5 k\$<', page) and "version 2, champion, 9 days old" in page
+    assert re.search(r'class="value">2\.50 k\$<', page) and "version 2, champion, 9 days old" in page
     assert page.count("<circle") == 3 and page.count('class="crowned"><title>') == 2
-    assert "by ann" in page and "digits" in page.partition("Without a version")[2]
+    assert "Last: version 3 registered by ann" in page and "digits" in page.partition("Without a version")[2]
     assert not re.findall(r'(?:src|href)="(?!#|data:)', page) and "<script" not in page
 
 
@@ -100,4 +100,5 @@ def test_a_model_card_has_the_nine_sections_and_says_where_data_differs() -> Non
     )
     assert len(re.findall(r"^## ", text, re.MULTILINE)) == 9
     assert "units=64" in text and "| river: True | 12 (few) | 4 k$ | 1 to 9 |" in text
+    assert "\nWhat?\n" in text and text.count("B encodes race") == 1 and "Common-sense baseline: the mean." in text
     assert "differs from the public original: a part" in text and "not trained on the whole public original" in text

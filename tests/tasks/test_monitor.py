@@ -127,7 +127,7 @@ def test_too_many_rows_that_break_a_rule_are_bad_data_and_drift_is_not_measured(
     table = customers()
     found = monitored(place, table.assign(PaymentMethod=table["PaymentMethod"].mask(np.arange(900) < 90, "coins")))
     assert (found.level, found.is_alarm, found.retrain) == ("bad data", True, "")
-    assert "10.0% of the rows broke a rule" in found.sentence and told(found)["drift"] is None
+    assert "10.0 % of the rows broke a rule" in found.sentence and told(found)["drift"] is None
     assert "✗ Bad data" in Path(found.page).read_text()
 
 

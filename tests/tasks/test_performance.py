@@ -112,6 +112,7 @@ def test_labels_are_classes_by_name_or_number_and_rows_without_a_score_are_left_
     ("text", "said"),
     [
         ("row,target\n0,perhaps\n", "'perhaps' in row 0"),
+        ("row,target\n0,Yes\n", "stays, leaves, or numbers of classes from 0 to 1"),
         ("row,target\n0,leaves\n0,stays\n", "1 of them more than once, first row 0"),
         ("line,target\n0,leaves\n", "line, target"),
         ("row,target\n77,leaves\n", "none of which has a score"),

@@ -251,6 +251,16 @@ def test_a_killed_scoring_goes_on_after_the_last_chunk_and_ends_with_the_same_by
     assert pd.read_csv(resumed.rejected)["row"].tolist() == [50, 250, 450]
 
 
+def test_where_nothing_was_done_no_folder_is_left_behind(tmp_path: Path) -> None:
+    with open_parts(tmp_path / "new" / "scores.parquet", "a"):
+        pass
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with open_parts(tmp_path / "old" / "scores.parquet", "a"):
+        pass
+    assert list((tmp_path / "old").iterdir()) == []
+
+
 def test_parts_of_another_input_are_thrown_away_and_no_two_write_to_one_output(tmp_path: Path) -> None:
     import pyarrow as pa
 

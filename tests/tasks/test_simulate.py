@@ -16,7 +16,7 @@ from store import open_store
 from store.artifacts import Store
 from store.steps import Lease, StepRecord, claim_step
 from tasks.examples import save_examples
-from tasks.simulate import COOLDOWN_PERIODS, World, choose_cause, lend_sources, open_world
+from tasks.simulate import COOLDOWN_PERIODS, Calendar, choose_cause, lend_sources, open_calendar
 from tasks.simulation import measure_gain
 from tasks.verdicts import Verdict
 
@@ -39,8 +39,8 @@ def keep(store: Store, moments: pd.DatetimeIndex, column: str = "month") -> Step
         return lease.publish(save_examples(Examples({"window": target[:, None]}, target, frame), lease), {})
 
 
-def open_months(store: Store, start: str = "2003-05-01") -> World:
-    return open_world(problem, store, keep(store, pd.date_range("2000-01-01", periods=NUM_MONTHS, freq="MS")), start)
+def open_months(store: Store, start: str = "2003-05-01") -> Calendar:
+    return open_calendar(problem, store, keep(store, pd.date_range("2000-01-01", periods=NUM_MONTHS, freq="MS")), start)
 
 
 def test_what_comes_monthly_is_lived_through_in_years_that_begin_after_the_start(store: Store) -> None:
@@ -54,12 +54,12 @@ def test_what_comes_monthly_is_lived_through_in_years_that_begin_after_the_start
 def test_what_comes_daily_is_lived_through_in_weeks(store: Store) -> None:
     daily = replace(problem, split=Backtest(column="month", origins=3, test=0.2))
     days = keep(store, pd.date_range("2016-01-01", periods=90, freq="D"))
-    world = open_world(daily, store, days, "2016-02-10")
+    world = open_calendar(daily, store, days, "2016-02-10")
     assert (world.unit, world.periods[0].name, len(world.periods[0].rows)) == ("week", "2016-02-15", 7)
-    assert world.until(0) == "2016-02-14"
+    assert world.known(0) == {"until": "2016-02-14"}
 
 
-def test_without_a_start_two_fifths_of_the_moments_are_known_before(store: Store) -> None:
+def test_without_a_start_a_third_of_the_moments_is_known_before(store: Store) -> None:
     assert open_months(store, "").periods[0].name == "2004"
 
 
@@ -67,7 +67,7 @@ def test_a_model_knows_no_target_that_had_not_come_when_its_first_forecast_was_m
     """The forecast of January 2004 is made in January 2003, whose own value is the last that is known."""
     world = open_months(store)
     assert world.gap == HORIZON - 1
-    assert [world.until(number) for number in (0, 1)] == ["2003-01-01", "2004-01-01"]
+    assert [world.known(number)["until"] for number in (0, 1)] == ["2003-01-01", "2004-01-01"]
 
 
 @pytest.mark.parametrize("start", ["1999-01-01", "2010-01-01", "soon"])

@@ -15,6 +15,7 @@ from problems.photos import problem as photos
 from tasks.windows import (
     OutputInvalid,
     WindowInvalid,
+    check_table,
     choose_outputs,
     choose_table_outputs,
     is_table,
@@ -131,6 +132,20 @@ def test_a_folder_is_no_window_of_a_table_and_some_problems_have_none_yet(folder
 def test_a_table_is_known_by_its_name_wherever_it_lies() -> None:
     assert is_table(housing, "may.CSV") and is_table(housing, "https://example.org/may.parquet?part=1")
     assert not is_table(housing, "may") and not is_table(photos, "may.csv")
+
+
+def test_pictures_cannot_be_monitored_and_the_message_says_what_can_be_done_with_them(folder: Path) -> None:
+    with pytest.raises(WindowInvalid, match=r"not monitored yet[^$]*modelkeep predict photos"):
+        check_table(photos, str(folder))
+
+
+@pytest.mark.parametrize("name", ["may.csv", "may.JSONL", "notes"])
+def test_answers_are_parquet_whatever_the_name_of_the_output_says(name: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("a file")
+    with pytest.raises(OutputInvalid, match=r"written as Parquet[^$]*\.parquet"):
+        choose_table_outputs(str(tmp_path / name), "https://example.org/may.csv")
+    with pytest.raises(OutputInvalid, match="written as Parquet"):
+        choose_outputs(str(tmp_path / name), open_window(photos, str(folder)))
 
 
 def test_scores_must_not_take_the_place_of_the_table(tmp_path: Path) -> None:

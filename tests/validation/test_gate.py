@@ -148,6 +148,12 @@ def test_tolerated_rows_are_counted_although_the_check_passes() -> None:
     assert check.rule == "at most 7, in at least 0.5 of the rows"
 
 
+def test_a_value_is_shown_with_no_more_digits_than_can_be_read() -> None:
+    frame = pd.DataFrame({"share": [0.1 + 0.2, 0.43732802529125925]})
+    told = refusal(frame, gxe.ExpectColumnValuesToBeBetween(column="share", max_value=0.1))
+    assert "row 0: 0.3; row 1: 0.43732803" in told
+
+
 def test_a_frame_without_rows_never_passes() -> None:
     assert "there are no rows" in refusal(HOUSES.head(0), gxe.ExpectColumnValuesToNotBeNull(column="rooms"))
 
