@@ -456,7 +456,9 @@ def predict(
     lines += [f"  set aside {scored.rejected}"] if scored.num_set_aside else []
     window = scored.window.rpartition("/")[2]
     monitor = f"modelkeep monitor {problem} --window {window}"
-    lines += [f"  sheet     {scored.page}"] if scored.page else [f"  kept in   {scored.window}", f"  watch it  {monitor}"]
+    lines += (
+        [f"  sheet     {scored.page}"] if scored.page else [f"  kept in   {scored.window}", f"  watch it  {monitor}"]
+    )
     _print(asdict(scored), as_json, "\n".join(lines))
 
 
