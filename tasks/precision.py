@@ -2,7 +2,8 @@
 
 What reckons in bfloat16 keeps two or three digits, and not the same ones on another device or in another trace: a model
 that is kept so could be neither checked nor exported. Its weights are float32 all along (Micikevicius et al. 2018,
-arXiv 1710.03740); bfloat16 has float32's range, so that the loss needs no scaling (Kalamkar et al. 2019, arXiv 1905.12322).
+arXiv 1710.03740); bfloat16 has float32's range, so that the loss needs no scaling (Kalamkar et al. 2019,
+arXiv 1905.12322).
 """
 
 from __future__ import annotations
