@@ -7,13 +7,16 @@ import math
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from modelkeep.addresses import has_password, without_secrets
 from modelkeep.errors import ModelkeepError
 from tasks.devices import Gpu
+
+if TYPE_CHECKING:
+    from tasks.requests import Request
 
 app = typer.Typer(
     name="modelkeep",
@@ -71,6 +74,36 @@ FullOption = Annotated[bool, typer.Option("--full", help="Refuse a package's par
 StoreOption = Annotated[str, typer.Option("--store", help="Where artifacts are kept: a path or s3://bucket/prefix.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit trail.")]
+
+
+def _request(
+    problem: str,
+    settings: list[str] | None,
+    sample: int | None,
+    data: str,
+    full: bool,
+    store: str,
+    *,
+    variant: str = "",
+    seed: int = 0,
+) -> Request:
+    """What the options ask for. Raises UnknownProblem, and ModelkeepError for a setting that cannot be read."""
+    from problems.outline.catalogue import problem_path
+    from tasks.requests import Request
+    from tasks.settings import load_settings
+
+    problem_path(problem)
+    return Request(
+        problem=problem,
+        settings=parse_settings(settings or []),
+        variant=variant,
+        seed=seed,
+        sample=sample,
+        data=_absolute(data),
+        full=full,
+        store=_store_uri(store),
+        mirror=load_settings().mirror,
+    )
 
 
 def _store_uri(store: str) -> str:
@@ -160,22 +193,9 @@ def train(
       modelkeep train digits --variant mlp --sample 2000
     """
     from flows.local_run import run_train, show_log_lines
-    from problems.outline.catalogue import problem_path
-    from tasks.requests import Request, find_answer
-    from tasks.settings import load_settings
+    from tasks.requests import find_answer
 
-    problem_path(problem)
-    request = Request(
-        problem=problem,
-        settings=parse_settings(settings or []),
-        variant=variant,
-        seed=seed,
-        sample=sample,
-        data=_absolute(data),
-        full=full,
-        store=_store_uri(store),
-        mirror=load_settings().mirror,
-    )
+    request = _request(problem, settings, sample, data, full, store, variant=variant, seed=seed)
     answer = find_answer(request)
     if answer:
         _show_answer(answer, request.store, as_json)
@@ -304,21 +324,9 @@ def compare(
       modelkeep compare digits --variants mlp,convnet --seeds 3 --set epochs=2
     """
     from flows.local_run import run_compare, show_log_lines
-    from problems.outline.catalogue import problem_path
-    from tasks.requests import Request
-    from tasks.settings import load_settings
 
-    problem_path(problem)
+    request = _request(problem, settings, sample, data, full, store)
     show_log_lines()
-    request = Request(
-        problem=problem,
-        settings=parse_settings(settings or []),
-        sample=sample,
-        data=_absolute(data),
-        full=full,
-        store=_store_uri(store),
-        mirror=load_settings().mirror,
-    )
     names = [name.strip() for name in variants.split(",") if name.strip()]
     compared = run_compare(request, names, seeds)
     rows = [_variant_row(name, variant) for name, variant in compared["variants"].items()]
@@ -363,22 +371,9 @@ def tune(
     Example:  modelkeep tune churn --trials 50 --set epochs=40
     """
     from flows.local_run import run_tune, show_log_lines
-    from problems.outline.catalogue import problem_path
-    from tasks.requests import Request
-    from tasks.settings import load_settings
 
-    problem_path(problem)
+    request = _request(problem, settings, sample, data, full, store, variant=variant)
     show_log_lines()
-    request = Request(
-        problem=problem,
-        settings=parse_settings(settings or []),
-        variant=variant,
-        sample=sample,
-        data=_absolute(data),
-        full=full,
-        store=_store_uri(store),
-        mirror=load_settings().mirror,
-    )
     found = run_tune(request, trials, seeds)
     _print(found, as_json, f"{found['sentence']}\n  page      {found['page']}\n  train it  {found['command']}")
 
@@ -397,21 +392,9 @@ def explore(
     Example:  modelkeep explore housing
     """
     from flows.local_run import run_explore, show_log_lines
-    from problems.outline.catalogue import problem_path
-    from tasks.requests import Request
-    from tasks.settings import load_settings
 
-    problem_path(problem)
+    request = _request(problem, None, sample, data, full, store)
     show_log_lines()
-    request = Request(
-        problem=problem,
-        settings={},
-        sample=sample,
-        data=_absolute(data),
-        full=full,
-        store=_store_uri(store),
-        mirror=load_settings().mirror,
-    )
     told = run_explore(request)
     notes = [f"  note    {note}" for note in told["notes"]]
     title = f"{problem}: {told['num_examples']:,} examples, {len(told['columns'])} columns"

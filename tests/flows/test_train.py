@@ -228,7 +228,7 @@ def test_only_fit_waits_for_a_gpu_that_is_taken(tmp_path: Path, monkeypatch: pyt
     """The device is pretended; what would be done on it is done on the CPU."""
     monkeypatch.setattr("tasks.devices.usable_gpus", lambda: [Device("cpu:0", "pretended")])
     monkeypatch.setattr("tasks.devices._TRY_SECONDS", 0.5)
-    with held_device("require"), ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, held_device("require"):
         training = pool.submit(train, "linear_houses", store=str(tmp_path), gpu="require")
         steps = tmp_path / "steps" / "linear_houses"
         assert wait_for(lambda: (steps / "fit").exists() or training.done())
