@@ -23,7 +23,7 @@ logger = logging.getLogger("modelkeep")
 Gpu = Literal["require", "prefer", "never"]
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")
-_TRY_SECONDS = 5.0
+_TRY_SECONDS = 15.0
 
 
 class NoGpu(ModelkeepError):
@@ -136,10 +136,11 @@ def _turn_on(devices: Sequence[Device]) -> Iterator[Device]:
 
     slots = gpu_slots(len(devices))
     _make_limits(slots)
+    patience = _TRY_SECONDS if len(slots) > 1 else None  # Prefect logs an error for each time that is up
     for attempt, (slot, device) in enumerate(itertools.cycle(zip(slots, devices, strict=True))):
         with ExitStack() as stack:
             # A server that is away for a while must not end a training.
-            turn = concurrency(slot, strict=True, timeout_seconds=_TRY_SECONDS, raise_on_lease_renewal_failure=False)
+            turn = concurrency(slot, strict=True, timeout_seconds=patience, raise_on_lease_renewal_failure=False)
             try:
                 stack.enter_context(turn)
             except TimeoutError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from problems.outline.problem import Source
 from store import open_store
 from store.artifacts import ArtifactRef
 from store.registry import Registry
-from tasks.devices import Device, NoGpu, held_device
+from tasks.devices import NoGpu
 from tasks.fit import load_model
 from tasks.register import AcceptanceFailed, was_withdrawn
 from tasks.requests import Request, find_answer
 from tasks.runs import is_whole_version
-from tests.prefect_server import wait_for
 from validation.gate import ValidationFailed
 
 pytestmark = pytest.mark.server
@@ -222,22 +220,6 @@ def test_a_gpu_that_is_required_and_not_there_ends_a_run_before_it_begins(
     with pytest.raises(NoGpu):
         train("housing", SETTINGS, store=str(tmp_path / "store"), gpu="require")
     assert not (tmp_path / "store").exists()
-
-
-def test_only_fit_waits_for_a_gpu_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device is pretended; what would be done on it is done on the CPU."""
-    monkeypatch.setattr("tasks.devices.usable_gpus", lambda: [Device("cpu:0", "pretended")])
-    monkeypatch.setattr("tasks.devices._TRY_SECONDS", 0.5)
-    with ThreadPoolExecutor() as pool, held_device("require"):
-        training = pool.submit(train, "linear_houses", store=str(tmp_path), gpu="require")
-        steps = tmp_path / "steps" / "linear_houses"
-        assert wait_for(lambda: (steps / "fit").exists() or training.done())
-        with pytest.raises(TimeoutError):
-            training.result(timeout=3)
-        assert {path.name for path in steps.iterdir()} == {"ingest", "validate", "prepare", "fit"}
-    trained = training.result(timeout=120)
-    [manifest] = tmp_path.glob(f"runs/linear_houses/{trained.run}/manifest.json")
-    assert json.loads(manifest.read_text())["device"] == "pretended"
 
 
 def test_what_was_trained_on_one_device_is_not_trained_again_for_another(

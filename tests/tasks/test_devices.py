@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import keras
@@ -154,23 +154,27 @@ def test_a_training_takes_the_device_that_is_free(
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("num", [1, 2])
 def test_a_training_waits_until_a_device_is_free(
-    prefect_server: ServerAddress, two_gpus: None, monkeypatch: pytest.MonkeyPatch
+    prefect_server: ServerAddress, two_gpus: None, monkeypatch: pytest.MonkeyPatch, num: int
 ) -> None:
     monkeypatch.setattr(devices, "_TRY_SECONDS", 0.5)
+    monkeypatch.setattr(devices, "usable_gpus", lambda: TWO[:num])
     got = threading.Event()
 
     def train() -> None:
         with held_device("prefer"):
             got.set()
 
-    with held_device("prefer"), held_device("prefer"):
-        waiting = threading.Thread(target=train)
+    waiting = threading.Thread(target=train)
+    with ExitStack() as stack:
+        for _ in range(num):
+            stack.enter_context(held_device("prefer"))
         waiting.start()
         assert not got.wait(3)
     assert got.wait(60)
     waiting.join()
-    assert [num_held(slot) for slot in gpu_slots(2)] == [0, 0]
+    assert [num_held(slot) for slot in gpu_slots(num)] == [0] * num
 
 
 @pytest.mark.server
