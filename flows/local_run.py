@@ -1,4 +1,4 @@
-"""Running `train` on this machine: what the command line does around the flow."""
+"""Running flows on this machine: what the command line does around them."""
 
 from __future__ import annotations
 
