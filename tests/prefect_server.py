@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
 import pytest
 
@@ -67,6 +68,29 @@ def refresh_settings() -> None:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
+
+
+class Shown(NamedTuple):
+    """What Prefect shows of a flow run: the names of its task runs, and its artifacts by key."""
+
+    task_runs: set[str]
+    artifacts: dict[str, Any]
+
+
+def shown_by_prefect(flow_run: UUID | str) -> Shown:
+    """Of this flow run, or of the first whose name has this in it. By filters: Prefect returns 200 of anything."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        if isinstance(flow_run, str):
+            named = FlowRunFilter.model_validate({"name": {"like_": flow_run}})
+            flow_run = client.read_flow_runs(flow_run_filter=named, sort=FlowRunSort.START_TIME_ASC, limit=1)[0].id
+        of_run = {"flow_run_id": {"any_": [flow_run]}}
+        task_runs = client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(of_run))
+        artifacts = client.read_artifacts(artifact_filter=ArtifactFilter.model_validate(of_run))
+    return Shown({run.name for run in task_runs}, {str(artifact.key): artifact for artifact in artifacts})
 
 
 def wait_for(look: Callable[[], Found], limit_seconds: float = 60, pause_seconds: float = 0.2) -> Found:

@@ -20,6 +20,7 @@ from store.registry import Registry
 from store.retention import plan_removal
 from tasks.register import AcceptanceFailed
 from tests.conftest import CHROMIUM
+from tests.prefect_server import shown_by_prefect
 
 pytestmark = pytest.mark.server
 
@@ -102,18 +103,13 @@ def test_a_comparison_is_never_removed(compared: dict[str, Any], store_uri: str)
 def test_prefect_shows_a_run_for_each_training_a_table_a_picture_and_the_way_to_the_page(
     compared: dict[str, Any],
 ) -> None:
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        flow_run = next(run for run in client.read_flow_runs() if run.name.startswith("compare digits: mlp, convnet"))
-        names = {run.name for run in client.read_task_runs() if run.flow_run_id == flow_run.id}
-        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert {"fit digits mlp, seed 0", "fit digits convnet, seed 1", "compare digits"} <= names
-    assert "convnet" in str(artifacts["digits-comparison"].data)
-    assert artifacts["digits-comparison"].description == compared["sentence"]
-    drawn = str(artifacts["digits-comparison-picture"].data).partition("data:image/svg+xml;base64,")[2]
+    shown = shown_by_prefect("compare digits: mlp, convnet")
+    assert {"fit digits mlp, seed 0", "fit digits convnet, seed 1", "compare digits"} <= shown.task_runs
+    assert "convnet" in str(shown.artifacts["digits-comparison"].data)
+    assert shown.artifacts["digits-comparison"].description == compared["sentence"]
+    drawn = str(shown.artifacts["digits-comparison-picture"].data).partition("data:image/svg+xml;base64,")[2]
     assert 'fill="white"' in base64.b64decode(drawn.split(")")[0].rstrip("'}")).decode()
-    assert "comparison.html" in str(artifacts["digits-comparison-page"].data)
+    assert "comparison.html" in str(shown.artifacts["digits-comparison-page"].data)
 
 
 def test_the_command_prints_the_ranking_and_json(

@@ -22,6 +22,7 @@ from tasks.fit import load_model
 from tasks.register import AcceptanceFailed, was_withdrawn
 from tasks.requests import Request, find_answer
 from tasks.runs import is_whole_version
+from tests.prefect_server import shown_by_prefect
 from validation.gate import ValidationFailed
 
 pytestmark = pytest.mark.server
@@ -256,7 +257,6 @@ def manifest_of_module(trained: Trained, store_uri: str) -> dict[str, Any]:
 
 
 def test_the_run_has_a_telling_name_and_typed_parameters_in_prefect(flow_run: Any) -> None:
-    from prefect.client.orchestration import get_client
     from prefect.utilities.callables import parameter_schema
 
     assert flow_run.name.startswith("train housing epochs=20")
@@ -264,18 +264,12 @@ def test_the_run_has_a_telling_name_and_typed_parameters_in_prefect(flow_run: An
     schema = parameter_schema(train).model_dump()
     assert "housing" in schema["definitions"]["ProblemName"]["enum"]
     assert schema["properties"]["seed"]["minimum"] == 0
-    with get_client(sync_client=True) as client:
-        names = {run.name for run in client.read_task_runs() if run.flow_run_id == flow_run.id}
+    names = shown_by_prefect(flow_run.id).task_runs
     assert {"ingest housing", "fit housing fold 1", "fit housing", "promote housing"} <= names
 
 
 def test_prefect_shows_checks_metrics_curves_and_the_way_to_the_report(flow_run: Any) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter
-
-    wanted = ArtifactFilter.model_validate({"flow_run_id": {"any_": [flow_run.id]}})
-    with get_client(sync_client=True) as client:
-        artifacts = {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=wanted)}
+    artifacts = shown_by_prefect(flow_run.id).artifacts
     assert {"housing-data-checks", "housing-metrics", "housing-summary", "housing-learning-curves"} <= set(artifacts)
     assert "report.html" in str(artifacts["housing-report"].data)
     assert "data:image/svg+xml;base64," in str(artifacts["housing-learning-curves"].data)

@@ -16,6 +16,7 @@ from modelkeep.errors import ModelkeepError
 from store import open_store
 from store.registry import Registry
 from tasks.settings import Settings
+from tests.prefect_server import shown_by_prefect
 
 pytestmark = pytest.mark.server
 
@@ -88,16 +89,11 @@ def test_a_search_goes_on_where_it_stood(
 
 
 def test_prefect_shows_a_run_for_each_trial_the_table_and_the_pictures(tuned: dict[str, Any]) -> None:
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        flow_run = next(run for run in client.read_flow_runs() if run.name.startswith("tune digits: 6 trials"))
-        names = {run.name for run in client.read_task_runs() if run.flow_run_id == flow_run.id}
-        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert {"trial 0 of digits", "trial 5 of digits"} <= names
-    assert "epochs" in str(artifacts["digits-study"].data)
-    assert "svg" in str(artifacts["digits-study-history"].data)
-    assert "study.html" in str(artifacts["digits-study-page"].data)
+    shown = shown_by_prefect("tune digits: 6 trials")
+    assert {"trial 0 of digits", "trial 5 of digits"} <= shown.task_runs
+    assert "epochs" in str(shown.artifacts["digits-study"].data)
+    assert "svg" in str(shown.artifacts["digits-study-history"].data)
+    assert "study.html" in str(shown.artifacts["digits-study-page"].data)
 
 
 @pytest.mark.dask
