@@ -7,7 +7,7 @@ SETTLED := $(VENV)/settled
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-s3 format lint types bench results clean
+.PHONY: help run demo test test-s3 format lint types bench results clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ run: $(READY)  ## Take the house-price model through its whole life
 	@echo "Training the house-price model: ingest, validate, prepare, fit, evaluate, report, register, promote ..."
 	@$(BIN)/modelkeep train housing
 	@$(BIN)/modelkeep models housing
+
+demo: $(READY)  ## Show how a model is kept alive: schedule, drift, retraining, a killed worker (five minutes)
+	@$(BIN)/python -m deployments.demonstration
 
 test: $(SETTLED)  ## Run the tests
 	@echo "Running the tests (some minutes) ..."

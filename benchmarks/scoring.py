@@ -56,7 +56,7 @@ def measure(name: str, ending: str, num_rows: int, repeats: int, folder: Path) -
 
     from problems.outline.catalogue import load_problem
     from store import open_store
-    from tasks.champion import compiled, predict_in_batches
+    from tasks.inference import compiled, predict_in_batches
     from tasks.ingest import read_sources
     from tasks.score_rows import batch_size
     from tests.training_store import crown

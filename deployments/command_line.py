@@ -24,7 +24,7 @@ def up(
     status: Annotated[bool, typer.Option("--status", help="Change nothing, and say what is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep all problems alive: a Prefect server, schedules, automations and workers on this machine.
+    """Keep all problems alive. A Prefect server, schedules, automations and workers on this machine.
 
     With PREFECT_API_URL the server there is used. A second `up` starts what has ended, and leaves the rest as it is.
 
@@ -50,7 +50,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop the workers of this machine, and the Prefect server that `up` has started. Runs go on at the next `up`.
+    """Stop what `up` has started. Runs go on at the next `up`.
 
     Example:  modelkeep down
     """

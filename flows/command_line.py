@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         return ended.code if isinstance(ended.code, int) else 0
     except ModelkeepError as error:
         print(f"modelkeep: {error}", file=sys.stderr)
+        if "--json" in (sys.argv[1:] if arguments is None else arguments):
+            print(json.dumps({"error": error.details}, indent=1, ensure_ascii=False))
         return error.exit_code
     except OSError as fault:
         print(f"modelkeep: {fault.strerror or fault}\n  where    {fault.filename or 'this machine'}", file=sys.stderr)
@@ -282,7 +284,7 @@ def reproduce(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a run again from its manifest and compare data, weights and metrics; exit 1 if they differ.
+    """Train a run again and compare data, weights and metrics. Exit 1 if they differ.
 
     Example:  modelkeep reproduce housing-20260101T120000-1a2b3c
     """
@@ -315,7 +317,7 @@ def compare(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Train variants of a problem over several seeds, on the same rows, and rank them. Nothing is registered.
+    """Rank the variants of a problem over several seeds. Nothing is registered.
 
     Examples:
 
@@ -363,7 +365,7 @@ def tune(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Search hyperparameters within a problem's ranges, and compare the best with the defaults. Nothing is registered.
+    """Search hyperparameters, and compare the best with the defaults. Nothing is registered.
 
     Trials are judged on rows held out of training; test rows are used once, at the end. The same command goes on with
     a search that was interrupted, and more trials may be asked for later.
@@ -387,7 +389,7 @@ def explore(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a problem's data looks like: columns, target, copies, and how test rows differ from training rows.
+    """Show what a problem's data looks like. Columns, target, copies, and how test rows differ from training rows.
 
     Example:  modelkeep explore housing
     """
@@ -407,7 +409,10 @@ def predict(
     window: Annotated[
         str,
         typer.Option(
-            "--input", "-i", help="A .csv, .parquet, .jsonl or .npz (path, https:// or s3://), or a folder of pictures."
+            "--input",
+            "-i",
+            help="A .csv, .parquet, .jsonl or .npz with an array by column (path, https:// or s3://), or a folder of "
+            "pictures.",
         ),
     ],
     output: Annotated[
@@ -439,9 +444,8 @@ def predict(
     lines += [f"  set aside {scored.rejected}"] if scored.num_set_aside else []
     window = scored.window.rpartition("/")[2]
     monitor = f"modelkeep monitor {problem} --window {window}"
-    lines += (
-        [f"  sheet     {scored.page}"] if scored.page else [f"  kept in   {scored.window}", f"  watch it  {monitor}"]
-    )
+    lines += [f"  sheet     {scored.page}"] if scored.page else []
+    lines += [f"  kept in   {scored.window}", f"  watch it  {monitor}"]
     _print(asdict(scored), as_json, "\n".join(lines))
 
 
@@ -449,16 +453,16 @@ def predict(
 def monitor(
     problem: ProblemArgument,
     window: Annotated[
-        str, typer.Option(help="The id of a window that was scored; the one that was scored last if left out.")
+        str, typer.Option(help="The id of a scored window; if left out, that whose scores were asked for last.")
     ] = "",
-    data: Annotated[str, typer.Option("--input", "-i", help="A table that is scored first, as by `predict`.")] = "",
+    data: Annotated[str, typer.Option("--input", "-i", help="What is scored first, as by `predict`.")] = "",
     labels: Annotated[
         str, typer.Option(help="A .csv or .parquet with the columns row and target, where the truth has come.")
     ] = "",
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a window of new data with what its version was trained on; exit 1 if that is an alarm.
+    """Compare new data with what a version was trained on. Exit 1 if that is an alarm.
 
     Data is checked first. Then each column, the predictions and all columns together are compared and, where labels
     have come, how well the version does; where they have not, that is estimated. An alarm goes out as a Prefect event.
@@ -500,7 +504,7 @@ def retrain(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a challenger on what has come since, and make it champion if it is not worse; else say why not.
+    """Train a challenger on what has come since. It becomes champion if it is not worse; else it is said why not.
 
     What has come are windows whose truth `monitor --labels` has brought, or a newer file. The champion's settings are
     kept, and both are tested on the same rows: those of before, and the last fifth of the new ones.
@@ -540,7 +544,7 @@ def simulate(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Live through a problem's data once more: what would keeping the champion alive have been worth?
+    """Ask of the past what keeping a champion alive is worth.
 
     The first champion learns from what was known at the start. The rest is forecast, monitored and retrained week by
     week, or year by year where data comes more slowly; a copy of the first champion is left alone. Pictures come in
@@ -576,7 +580,7 @@ def serve(
     share: Annotated[float, typer.Option(min=0, max=1, help="Of the rows, so many are kept for monitoring.")] = 1.0,
     store: StoreOption = "",
 ) -> None:
-    """Answer requests with the champions: rows as plain JSON, tensors by the Open Inference Protocol v2.
+    """Answer requests over HTTP with the champions. Rows as plain JSON, tensors by the Open Inference Protocol v2.
 
     A promotion or a rollback is followed within seconds, without a restart. The documents are at /openapi.json, what
     Prometheus reads at /metrics. SIGTERM and Ctrl-C let the server finish what it is asked.
@@ -604,7 +608,7 @@ def similar(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the champion of a recommendation holds for most similar to an item.
+    """Show what a recommendation's champion holds for most similar.
 
     Example:  modelkeep similar books "The Hobbit"
     """
@@ -622,7 +626,7 @@ def recommend(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the champion recommends to a user first, with the rating that it predicts.
+    """Show what the champion recommends to a user first. With the rating that it predicts.
 
     Example:  modelkeep recommend books --user 314
     """
@@ -757,9 +761,10 @@ def export(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a version as a TensorFlow SavedModel, in the folders that TensorFlow Serving polls, or as ONNX.
+    """Write a version for other servers.
 
-    It is loaded back, and handed out only if it predicts what the registered model predicts on its test rows.
+    As a TensorFlow SavedModel, in the folders that TensorFlow Serving polls, or as ONNX. It is loaded back, and handed
+    out only if it predicts what the registered model predicts on its test rows.
 
     Examples:
 
@@ -797,7 +802,7 @@ def report(
     browse: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     store: StoreOption = "",
 ) -> None:
-    """Say where the report of a run is, copy it, or open it; or write one page over all problems.
+    """Say where a report is, copy or open it. Or write one page over all problems.
 
     Examples:
 
@@ -875,7 +880,7 @@ def profile(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
     store: StoreOption = "",
 ) -> None:
-    """Draft the expectations of a problem from its data, as Python to paste into the problem's file and to correct.
+    """Draft expectations from data. As Python to paste into the problem's file and to correct.
 
     Examples:
 
@@ -900,7 +905,7 @@ def new(
         str, typer.Option(help="The problem to begin from; take the nearest one.", autocompletion=_complete_problem)
     ] = "housing",
 ) -> None:
-    """Begin a problem of your own: a copy of another problem's file and test, which trains at once.
+    """Begin a problem of your own, as a copy of another. Its file and its test, which train and pass at once.
 
     Example:  modelkeep new rents --like housing
     """
@@ -922,7 +927,7 @@ def gc(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show, or remove, what is no longer needed: never a champion, the one before it, or what they refer to.
+    """Show, or remove, what is no longer needed. Never a champion, the one before it, or what they refer to.
 
     Examples:
 
@@ -938,7 +943,7 @@ def gc(
 
 @app.command()
 def doctor(store: StoreOption = "", as_json: JsonOption = False) -> None:
-    """Check this machine, the store and Prefect, and say what is missing or unsafe; exit 2 if something is.
+    """Check this machine, the store and Prefect. Exit 2 if something is missing or unsafe.
 
     Example:  modelkeep doctor
     """

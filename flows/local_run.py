@@ -83,12 +83,12 @@ def run_explore(request: Request) -> dict[str, Any]:
 def run_predict(problem: str, window: str, output: str, store: str) -> Scored:
     """Score a window here. Raises what the flow raises, and what is wrong with the request before anything starts."""
     from store import open_store
-    from tasks.champion import find_champion
-    from tasks.windows import check_request
+    from tasks.champion import load_champion
+    from tasks.windows import plan_outputs
 
-    find_champion(open_store(store), problem)
-    check_request(load_problem(problem), window, output)
-    with seen_by_prefect(problem):
+    champion = load_champion(load_problem(problem), open_store(store))
+    plan_outputs(load_problem(problem), window, output)
+    with seen_by_prefect(problem, imports_keras=champion.needs_keras):
         from flows.predict import predict
 
         return predict(ProblemName(problem), window, output, store)
@@ -100,13 +100,14 @@ def run_monitor(problem: str, window: str, data: str, labels: str, store: str) -
     from tasks.champion import find_champion
     from tasks.kept_windows import choose_window
     from tasks.performance import check_labels
-    from tasks.windows import check_table
+    from tasks.windows import require_rows, require_window
 
-    check_labels(labels)
+    check_labels(labels, load_problem(problem))
     if data:
         find_champion(open_store(store), problem)
-        check_table(load_problem(problem), data)
+        require_window(load_problem(problem), data)
     else:
+        require_rows(load_problem(problem))
         choose_window(open_store(store), problem, window)
     with seen_by_prefect(problem, imports_keras=bool(data)):
         from flows.monitor import monitor

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
 from store import open_store
-from tasks.champion import find_champion
+from tasks.champion import find_champion, load_champion
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def serve(
     quiet_libraries()
     with ExitStack() as stack:
         listener = stack.enter_context(closing(_bind(host, port)))
-        import_keras()
+        if any(load_champion(problem, store).needs_keras for problem in problems):
+            import_keras()
         from flows.serve_app import Limits, build_app
         from flows.serve_gate import Gate
         from tasks.served import ChampionWatch
@@ -105,7 +106,8 @@ def _open(problem: Problem, store: Store, share: float, metrics: ServingMetrics,
 
     def tell(scored: Scored) -> None:
         metrics.count_rows(problem.name, scored)
-        log.add(scored)
+        if not served.model.is_series:  # what was asked about a series makes no window together
+            log.add(scored)
 
     served = ServedProblem(
         problem, store, on_scored=tell, on_batch=lambda num_rows: metrics.count_batch(problem.name, num_rows)
@@ -139,7 +141,7 @@ def _say(served: Sequence[ServedProblem], listener: socket.socket, has_token: bo
     for one in served:
         name = one.problem.name
         path = f"/{name}/predict" if one.problem.rows else f"/v2/models/{name}/infer"
-        logger.info("serve     %s version %d at %s%s", name, one.version.number, address, path)
+        logger.info("serve     %s version %d by %s at %s%s", name, one.version.number, one.engine, address, path)
     if not has_token and not ipaddress.ip_address(host).is_loopback:
         logger.warning("serve     everybody who reaches %s is answered: give --token-file to change that", address)
 

@@ -250,7 +250,7 @@ def _describe(served: ServedProblem) -> dict[str, Any]:
     return {
         "name": served.problem.name,
         "versions": [str(served.version.number)],
-        "platform": "keras",
+        "platform": served.engine,
         "inputs": inputs,
         "outputs": [describe_tensor(name, str(array.dtype), array.shape[1:]) for name, array in model.outputs.items()],
     }

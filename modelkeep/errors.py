@@ -32,14 +32,15 @@ class ModelkeepError(Exception):
         self.next_step = next_step
         super().__init__(what)
 
+    @property
+    def details(self) -> dict[str, str]:
+        """What is known of it, by name: what, and where, expected, received and next as far as they were told."""
+        told = {"where": self.where, "expected": self.expected, "received": self.received, "next": self.next_step}
+        return {"what": self.what, **{name: text for name, text in told.items() if text}}
+
     def __str__(self) -> str:
-        details = (
-            ("where", self.where),
-            ("expected", self.expected),
-            ("received", self.received),
-            ("next", self.next_step),
-        )
-        return "\n".join([self.what, *(f"  {label:<9}{text}" for label, text in details if text)])
+        what, *others = self.details.items()
+        return "\n".join([what[1], *(f"  {name:<9}{text}" for name, text in others)])
 
     def __reduce__(self) -> tuple[object, ...]:
         # Prefect pickles exceptions into states; keyword-only arguments need this to survive it.

@@ -10,6 +10,7 @@ Caution   the weather is the one that came, as if its forecast had been perfect;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from problems.outline import (
@@ -21,7 +22,9 @@ from problems.outline import (
     Files,
     Forecast,
     Hyperparameters,
+    Inputs,
     Problem,
+    Rows,
     Source,
     search,
 )
@@ -65,28 +68,53 @@ def read(files: Files) -> Examples:
     sales = _read_sales(files)
     turnover = sales.pivot_table(index="date", columns="number", values="turnover", aggfunc="last").asfreq("D")
     known = _look_back(turnover)
-    days = _describe_days(pd.DatetimeIndex(turnover.index), files)
+    dates = pd.DatetimeIndex(turnover.index)
+    days = _read_days(dates, files).join(describe_days(dates))
     place, group = np.nonzero(np.isfinite(turnover.to_numpy()) & np.isfinite(known["last_week"]))
     numbers = turnover.columns.to_numpy()[group]
     frame = days.iloc[place].reset_index(names="date")
     frame = frame.assign(
-        number=numbers,
         turnover=turnover.to_numpy()[place, group],
-        last_week=known["last_week"][place, group],
         group=[GROUPS.get(number, str(number)) for number in numbers.tolist()],
-    ).merge(sales[["date", "number", "copies"]].drop_duplicates(), on=["date", "number"], how="left")
-    features = {
-        "level": known["level"][place, group][:, None],
-        "past": known["past"][place, group],
-        "year_ago": known["year_ago"][place, group],
-        "day": _encode_days(frame),
-        "weather": frame[["clouds", "temperature", "wind", "rain"]].ffill().fillna(0).to_numpy(),
-    }
-    return Examples(
-        {name: values.astype(np.float32) for name, values in features.items()},
-        frame["turnover"].to_numpy(np.float32),
-        frame.drop(columns="number"),
+        copies=sales.drop_duplicates(["date", "number"])
+        .set_index(["date", "number"])["copies"]
+        .loc[list(zip(frame["date"], numbers, strict=True))]
+        .to_numpy(),
     )
+    inputs = _describe(frame, {name: values[place, group] for name, values in known.items()})
+    return inputs.with_target(frame["turnover"].to_numpy(np.float32))
+
+
+def inputs(table: pd.DataFrame) -> Inputs:
+    """As `read` makes them, of days and groups in any order; those to come stand too, with an empty turnover."""
+    import pandas as pd
+
+    days = pd.date_range(table["date"].min(), table["date"].max())
+    turnover = table.pivot_table(index="date", columns="group", values="turnover", aggfunc="last")
+    turnover = turnover.reindex(days, columns=list(GROUPS.values()))
+    known = _look_back(turnover)
+    # What is in neither is set aside: a day is missing, or a group unknown.
+    place = turnover.index.get_indexer(pd.Index(table["date"])).clip(min=0)
+    group = turnover.columns.get_indexer(pd.Index(table["group"])).clip(min=0)
+    calendar = describe_days(days).iloc[place].reset_index(drop=True)
+    frame = table.drop(columns="turnover").join(calendar)
+    return _describe(frame, {name: values[place, group] for name, values in known.items()})
+
+
+def _describe(frame: pd.DataFrame, known: Mapping[str, np.ndarray]) -> Inputs:
+    """`frame` has date, group, calendar and weather of n rows; `known` what `_look_back` tells of them."""
+    import numpy as np
+
+    weather = frame.sort_values("date", kind="stable")[["clouds", "temperature", "wind", "rain"]].ffill().fillna(0)
+    features = {
+        "level": known["level"][:, None],
+        "past": known["past"],
+        "year_ago": known["year_ago"],
+        "day": _encode_days(frame),
+        "weather": weather.loc[frame.index].to_numpy(),
+    }
+    frame = frame.assign(last_week=known["last_week"], days_since=known["days_since"])
+    return Inputs({name: values.astype(np.float32) for name, values in features.items()}, frame)
 
 
 def _read_sales(files: Files) -> pd.DataFrame:
@@ -101,8 +129,9 @@ def _read_sales(files: Files) -> pd.DataFrame:
 def _look_back(turnover: pd.DataFrame) -> dict[str, np.ndarray]:
     """What was known of each day and group the evening before, from turnovers (days, groups), NaN where closed.
 
-    level and last_week (days, groups), past (days, groups, 28), year_ago (days, groups, 2). last_week is the turnover
-    of the same weekday, up to four weeks ago, else of the last day that had any.
+    level and last_week (days, groups), past (days, groups, 28), year_ago (days, groups, 2); days_since (days, groups),
+    how many days before any group had a turnover. last_week is the turnover of the same weekday, up to four weeks ago,
+    else of the last day that had any.
     """
     import numpy as np
     import pandas as pd
@@ -120,7 +149,10 @@ def _look_back(turnover: pd.DataFrame) -> dict[str, np.ndarray]:
     a_year_ago = pd.DatetimeIndex(turnover.index) - pd.DateOffset(years=1)
     places = [turnover.index.get_indexer(a_year_ago), np.arange(len(turnover)) - 364]
     year_ago = [np.where(place[:, None] >= 0, relative[np.maximum(place, 0)], 0) for place in places]
+    day = pd.Series(np.arange(len(values)), values.index)
+    days_since = day - day.where(values.notna().any(axis=1)).ffill().shift(1)
     return {
+        "days_since": np.repeat(days_since.to_numpy()[:, None], values.shape[1], axis=1),
         "level": level,
         "last_week": last_week.fillna(last_day).to_numpy(),
         "past": np.nan_to_num(np.log(past / level[:, :, None])),
@@ -128,27 +160,17 @@ def _look_back(turnover: pd.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
-def _describe_days(dates: pd.DatetimeIndex, files: Files) -> pd.DataFrame:
-    """By date: weekday, festival (of Kiel), holiday, eve (of a holiday), new_years_eve, and the weather, NaN where it
-    is not known; rain is 1 for the weather codes from 50 on (WMO 4677: drizzle and worse)."""
+def _read_days(dates: pd.DatetimeIndex, files: Files) -> pd.DataFrame:
+    """By date: festival (of Kiel) and the weather, NaN where it is not known; rain is 1 for the weather codes from 50
+    on (WMO 4677: drizzle and worse)."""
     import pandas as pd
 
     from problems.outline.raw import read_csv
 
-    holidays = pd.DatetimeIndex([day for year in sorted(set(dates.year)) for day in public_holidays(year)])
     festival = pd.DatetimeIndex([])
     if FESTIVAL in files:
         festival = pd.DatetimeIndex(read_csv(files[FESTIVAL], {"Datum": "date", "KielerWoche": "int64"})["Datum"])
-    days = pd.DataFrame(
-        {
-            "weekday": dates.day_name(),
-            "festival": dates.isin(festival),
-            "holiday": dates.isin(holidays),
-            "eve": dates.isin(holidays - pd.Timedelta(days=1)),
-            "new_years_eve": (dates.month == 12) & (dates.day == 31),
-        },
-        index=dates,
-    )
+    days = pd.DataFrame({"festival": dates.isin(festival)}, index=dates)
     columns = {"Bewoelkung": "clouds", "Temperatur": "temperature", "Windgeschwindigkeit": "wind", "Wettercode": "code"}
     if WEATHER not in files:
         return days.assign(**dict.fromkeys(["clouds", "temperature", "wind", "rain"], float("nan")))
@@ -156,6 +178,22 @@ def _describe_days(dates: pd.DatetimeIndex, files: Files) -> pd.DataFrame:
     weather = weather.drop_duplicates("Datum", keep="last").set_index("Datum").rename(columns=columns).reindex(dates)
     rain = (weather["code"] >= 50).astype(float).where(weather["code"].notna())
     return days.join(weather.drop(columns="code")).assign(rain=rain)
+
+
+def describe_days(dates: pd.DatetimeIndex) -> pd.DataFrame:
+    """By date: weekday, holiday, eve (of a holiday) and new_years_eve."""
+    import pandas as pd
+
+    holidays = pd.DatetimeIndex([day for year in sorted(set(dates.year)) for day in public_holidays(year)])
+    return pd.DataFrame(
+        {
+            "weekday": dates.day_name(),
+            "holiday": dates.isin(holidays),
+            "eve": dates.isin(holidays - pd.Timedelta(days=1)),
+            "new_years_eve": (dates.month == 12) & (dates.day == 31),
+        },
+        index=dates,
+    )
 
 
 def public_holidays(year: int) -> list[pd.Timestamp]:
@@ -173,7 +211,7 @@ def _encode_days(frame: pd.DataFrame) -> np.ndarray:
     """(n, 21): 6 groups, 7 weekdays, 4 of the season (two waves a year), festival, holiday, eve, New Year's Eve."""
     import numpy as np
 
-    groups = frame["number"].to_numpy()[:, None] == np.array(list(GROUPS))
+    groups = frame["group"].to_numpy(object)[:, None] == np.array(list(GROUPS.values()), object)
     weekdays = frame["weekday"].to_numpy()[:, None] == np.array(WEEKDAYS)
     turn = 2 * np.pi * frame["date"].dt.dayofyear.to_numpy()[:, None] / 365.25
     season = [np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn)]
@@ -188,6 +226,8 @@ def expectations() -> list[Expectation]:
         gxe.ExpectTableRowCountToBeBetween(min_value=300, max_value=1_000_000),
         *(gxe.ExpectColumnValuesToNotBeNull(column=name) for name in ("date", "turnover", "last_week")),
         gxe.ExpectColumnValuesToBeInSet(column="copies", value_set=[1]),
+        # The shop is closed for two days at most; what is further ahead was not learnt.
+        gxe.ExpectColumnValuesToBeBetween(column="days_since", min_value=1, max_value=4),
         gxe.ExpectColumnValuesToBeInSet(column="group", value_set=list(GROUPS.values())),
         gxe.ExpectColumnValuesToBeBetween(column="turnover", min_value=0, strict_min=True, max_value=5_000),
         # Beyond it lie New Year's Eves and a few days of summer.
@@ -259,6 +299,18 @@ problem = Problem(
         ),
     ),
     read=read,
+    rows=Rows(
+        columns={
+            "date": "date",
+            "group": "str",
+            "turnover": "float64",
+            "festival": "bool",
+            **dict.fromkeys(("clouds", "temperature", "wind", "rain"), "float64"),
+        },
+        inputs=inputs,
+        shown=("date", "group"),
+        is_series=True,
+    ),
     expectations=expectations,
     split=Backtest(column="date", origins=3, test=0.2),
     build=build,

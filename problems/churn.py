@@ -25,6 +25,7 @@ from problems.outline import (
     Rows,
     Source,
     Stratified,
+    Truth,
     search,
 )
 
@@ -101,12 +102,6 @@ def inputs(table: pd.DataFrame) -> Inputs:
     table = _with_checks(table)
     features = {"levels": number_levels(table), "amounts": table[list(AMOUNTS)].to_numpy(np.float32)}
     return Inputs(features, table)
-
-
-def labelled(frame: pd.DataFrame, target: np.ndarray) -> pd.DataFrame:
-    import numpy as np
-
-    return frame.assign(Churn=np.where(target == 1, "Yes", "No"))
 
 
 def _with_checks(table: pd.DataFrame) -> pd.DataFrame:
@@ -202,7 +197,13 @@ problem = Problem(
         ),
     ),
     read=read,
-    rows=Rows(columns=COLUMNS, inputs=inputs, ids=("customerID",), missing_values=BLANKS, labelled=labelled),
+    rows=Rows(
+        columns=COLUMNS,
+        inputs=inputs,
+        ids=("customerID",),
+        missing_values=BLANKS,
+        truth=Truth(column="Churn", words={"No": 0, "Yes": 1}),
+    ),
     expectations=expectations,
     split=Stratified(test=0.2, validation=0.1),
     build=build,

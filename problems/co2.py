@@ -23,12 +23,15 @@ from problems.outline import (
     Examples,
     Files,
     Forecast,
+    Inputs,
     Problem,
+    Rows,
     Source,
 )
 from problems.outline.windows import WindowHyperparameters, build_window_model
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from great_expectations.expectations import Expectation
 
@@ -38,18 +41,38 @@ LENGTH, HORIZON = 36, 12  # months
 
 def read(files: Files) -> Examples:
     """Windows of 36 months in ppm, float32 (n, 36), and the value 12 months after the last of them, float32 (n,)."""
-    from problems.outline.windows import slide
+    import numpy as np
+
+    from problems.outline.windows import look_back
 
     months = _read_months(files)
-    windows = slide(months["value"].to_numpy(), length=LENGTH, horizon=HORIZON)
-    ahead = months.iloc[windows.last + HORIZON].reset_index(drop=True)
-    frame = ahead.assign(
-        last_year=windows.values[:, -1],
-        lowest=windows.values.min(axis=1),
-        highest=windows.values.max(axis=1),
-        decade=(ahead["month"].dt.year // 10 * 10).astype(str) + "s",
+    known = look_back(months["value"].to_numpy(), length=LENGTH, horizon=HORIZON)
+    rows = np.flatnonzero(np.isfinite(known).all(axis=1) & months["value"].notna().to_numpy())
+    inputs = _describe(months.iloc[rows].reset_index(drop=True), known[rows])
+    return inputs.with_target(inputs.frame["value"].to_numpy(np.float32))
+
+
+def inputs(table: pd.DataFrame) -> Inputs:
+    """As `read` makes them, of a series of months in which those to come stand too, with an empty value."""
+    from problems.outline.windows import beginning_of_month, look_back_by_month
+
+    months = beginning_of_month(table["month"])
+    known = look_back_by_month(months, table["value"], length=LENGTH, horizon=HORIZON)
+    return _describe(months.to_frame(), known)
+
+
+def _describe(months: pd.DataFrame, known: np.ndarray) -> Inputs:
+    """`months` with what is known of each."""
+    import numpy as np
+
+    frame = months.assign(
+        num_known=np.isfinite(known).sum(axis=1),
+        last_year=known[:, -1],
+        lowest=known.min(axis=1),
+        highest=known.max(axis=1),
+        decade=(months["month"].dt.year // 10 * 10).astype(str) + "s",
     )
-    return Examples({"window": windows.values}, windows.target, frame)
+    return Inputs({"window": known}, frame)
 
 
 def _read_months(files: Files) -> pd.DataFrame:
@@ -76,6 +99,7 @@ def expectations() -> list[Expectation]:
         gxe.ExpectTableRowCountToBeBetween(min_value=120, max_value=2_000),
         gxe.ExpectColumnValuesToBeUnique(column="month"),
         gxe.ExpectColumnValuesToBeInSet(column="copies", value_set=[1]),
+        gxe.ExpectColumnValuesToBeBetween(column="num_known", min_value=LENGTH, max_value=LENGTH),
         *(gxe.ExpectColumnValuesToNotBeNull(column=name) for name in ("value", "last_year")),
         *(
             gxe.ExpectColumnValuesToBeBetween(column=name, min_value=300, max_value=600)
@@ -103,6 +127,7 @@ problem = Problem(
         ),
     ),
     read=read,
+    rows=Rows(columns={"month": "date", "value": "float64"}, inputs=inputs, shown=("month",), is_series=True),
     expectations=expectations,
     split=Backtest(column="month", origins=4, test=0.2, gap=HORIZON - 1),
     build=build_window_model,

@@ -29,6 +29,7 @@ from problems.outline import (
     Problem,
     Source,
     Stack,
+    Truth,
     Wear,
     search,
 )
@@ -158,7 +159,13 @@ problem = Problem(
         ),
     ),
     read=read,
-    rows=Stack(name="image", dtype="uint8", shape=(28, 28), inputs=inputs),
+    rows=Stack(
+        name="image",
+        dtype="uint8",
+        shape=(28, 28),
+        inputs=inputs,
+        truth=Truth(column="label", words={str(digit): digit for digit in range(10)}),
+    ),
     expectations=expectations,
     split=Official(validation=0.1),
     build=build,

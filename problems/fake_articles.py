@@ -23,8 +23,11 @@ from problems.outline import (
     Examples,
     Files,
     Hyperparameters,
+    Inputs,
     Problem,
+    Rows,
     Source,
+    Truth,
     search,
 )
 from problems.outline.texts import group_copies, number_words
@@ -67,13 +70,24 @@ def read(files: Files) -> Examples:
 
     table = _read_table(files)
     texts = _split(table)
+    target = (table["label"] == "fake").to_numpy(np.uint8)
+    return _describe(table, texts).with_target(target, group=group_copies(texts, length=4, every=8))
+
+
+def inputs(table: pd.DataFrame) -> Inputs:
+    """`words`, ragged int32 (n, 400)."""
+    return _describe(table, _split(table.fillna("")))
+
+
+def _describe(table: pd.DataFrame, texts: list[list[str]]) -> Inputs:
+    import numpy as np
+
     frame = table.assign(
         num_words=[len(words) for words in texts],
         dateline=table["text"].str.slice(0, 100).str.contains("(Reuters)", regex=False),
         length=np.where(table["text"].str.len() < 1_500, "short", "long"),
-        group=group_copies(texts, length=4, every=8),
     )
-    return Examples({"words": number_words(texts, NUM_WORDS)}, (table["label"] == "fake").to_numpy(np.uint8), frame)
+    return Inputs({"words": number_words(texts, NUM_WORDS)}, frame)
 
 
 def _split(table: pd.DataFrame) -> list[list[str]]:
@@ -153,6 +167,7 @@ problem = Problem(
         _source(TRUE, "a752211884dff7c3d5a79f9d6ff0d9151fd0e40534ab5191be4cacb19e5eb175", 2_553_197, optional=True),
     ),
     read=read,
+    rows=Rows(columns=COLUMNS, inputs=inputs, truth=Truth(column="label", words={"true": 0, "fake": 1})),
     expectations=expectations,
     split=ByGroup("group", test=0.2, validation=0.1),
     build=build,

@@ -25,6 +25,7 @@ from problems.outline import (
     Problem,
     Rows,
     Source,
+    Truth,
     search,
 )
 from problems.outline.texts import frequent_words, group_copies, number_words
@@ -172,7 +173,11 @@ problem = Problem(
         _source(PARTS[2], "ee41e2c741e0019216952625145af8c4aa8c8d3057ec68284b134267bb845e6f", 301_118),
     ),
     read=read,
-    rows=Rows(columns={"statement": "str"}, inputs=inputs),
+    rows=Rows(
+        columns={"statement": "str"},
+        inputs=inputs,
+        truth=Truth(column="verdict", words={verdict: int(verdict in RATHER_FALSE) for verdict in VERDICTS}),
+    ),
     expectations=expectations,
     split=ByGroup("group", test=0.2, validation=0.1),
     build=build,

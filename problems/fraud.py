@@ -33,6 +33,7 @@ from problems.outline import (
     Split,
     SplitRows,
     Stratified,
+    Truth,
     search,
 )
 
@@ -174,7 +175,7 @@ problem = Problem(
         ),
     ),
     read=read,
-    rows=Rows(columns=dict.fromkeys((*COMPONENTS, "Amount"), "float64"), inputs=inputs),
+    rows=Rows(columns=dict.fromkeys((*COMPONENTS, "Amount"), "float64"), inputs=inputs, truth=Truth(column="Class")),
     expectations=expectations,
     split=LatestPayments(),
     build=build,

@@ -26,6 +26,7 @@ from problems.outline import (
     Regression,
     Rows,
     Source,
+    Truth,
     search,
 )
 
@@ -67,7 +68,7 @@ def inputs(table: pd.DataFrame) -> Inputs:
     return Inputs({"attributes": table[list(FEATURES)].to_numpy(np.float32)}, table)
 
 
-ROWS = Rows(columns=dict.fromkeys(FEATURES, "float64"), inputs=inputs)
+ROWS = Rows(columns=dict.fromkeys(FEATURES, "float64"), inputs=inputs, truth=Truth(column=TARGET))
 
 
 def _read_table(files: Files) -> pd.DataFrame:

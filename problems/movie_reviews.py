@@ -24,15 +24,27 @@ from problems.outline import (
     Examples,
     Files,
     Hyperparameters,
+    Inputs,
     Official,
     Problem,
+    Rows,
     Source,
+    Truth,
     search,
 )
 from problems.outline.ragged import Ragged, flatten
-from problems.outline.words import SHIFT, describe_texts, encode_ranks, encode_text, read_ranks_csv, read_word_index
+from problems.outline.words import (
+    SHIFT,
+    describe_texts,
+    encode_ranks,
+    read_ranks_csv,
+    read_raw_texts,
+    read_word_index,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import keras
     import numpy as np
     import pandas as pd
@@ -41,7 +53,8 @@ if TYPE_CHECKING:
 NUM_WORDS = 10_000
 NUM_LAST_WORDS = 250
 CLASSES = ("negative", "positive")
-AWFUL, WONDERFUL = 370, 386  # ranks in imdb_word_index.json
+WORD_INDEX = "imdb_word_index.json"
+AWFUL, WONDERFUL = 370, 386  # ranks in the word index
 PUBLISHER = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 
 
@@ -63,7 +76,7 @@ def read(files: Files) -> Examples:
     import numpy as np
 
     told, ranks, offsets = _read_ranks(files)
-    index = files.get("imdb_word_index.json")
+    index = files.get(WORD_INDEX)
     frame = describe_texts(ranks, offsets, NUM_WORDS, read_word_index(index) if index else None)
     frame = frame.assign(label=told["label"].map(dict(enumerate(CLASSES))), part=told["part"])
     return Examples(_features(*encode_ranks(ranks, offsets, NUM_WORDS)), told["label"].to_numpy(np.int8), frame)
@@ -98,19 +111,10 @@ def _features(ids: np.ndarray, offsets: np.ndarray) -> dict[str, Ragged]:
     }
 
 
-def encode_review(text: str, word_index: Mapping[str, int]) -> list[int]:
-    """The ids of a raw English review; `word_index` is what `imdb_word_index.json` holds."""
-    return encode_text(text, word_index, NUM_WORDS)
-
-
-def score_reviews(model: keras.Model, texts: list[str], word_index: Mapping[str, int]) -> np.ndarray:
-    """The probability that each raw English review is positive, float32 (n,)."""
-    import keras
-
-    features = _features(*flatten([encode_review(text, word_index) for text in texts], "int16"))
-    outputs = model({name: features[name][:] for name in model.input}, training=False)
-    scores: np.ndarray = keras.ops.convert_to_numpy(outputs)[:, 0]
-    return scores
+def inputs(table: pd.DataFrame, files: Mapping[str, Path]) -> Inputs:
+    """As `read` makes them, of raw English reviews."""
+    ids, offsets, frame = read_raw_texts(table, "review", read_word_index(files[WORD_INDEX]), NUM_WORDS)
+    return Inputs(_features(ids, offsets), frame)
 
 
 def expectations() -> list[Expectation]:
@@ -191,8 +195,8 @@ problem = Problem(
             licence="none stated; published for research by Maas et al. 2011",
         ),
         Source(
-            name="imdb_word_index.json",
-            url=f"{PUBLISHER}/imdb_word_index.json",
+            name=WORD_INDEX,
+            url=f"{PUBLISHER}/{WORD_INDEX}",
             sha256="027313fe9a320280f3bf0fac5baf58c4a683cf39a7ed9c3d3d3912bde4284cf6",
             size=1_641_221,
             licence="none stated; made from the same reviews",
@@ -200,6 +204,12 @@ problem = Problem(
         ),
     ),
     read=read,
+    rows=Rows(
+        columns={"review": "str"},
+        inputs=inputs,
+        files=(WORD_INDEX,),
+        truth=Truth(column="label", words={name: number for number, name in enumerate(CLASSES)}),
+    ),
     expectations=expectations,
     split=Official(validation=0.1),
     build=build,

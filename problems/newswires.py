@@ -13,6 +13,7 @@ Caution   237 of the 2,246 test newswires are in the training part word for word
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from problems.outline import (
@@ -21,22 +22,28 @@ from problems.outline import (
     Examples,
     Files,
     Hyperparameters,
+    Inputs,
     Multiclass,
     Official,
     Problem,
+    Rows,
     Source,
+    Truth,
     search,
 )
 from problems.outline.ragged import Ragged, flatten
-from problems.outline.words import describe_texts, encode_ranks, read_ranks_csv, read_word_index
+from problems.outline.words import describe_texts, encode_ranks, read_ranks_csv, read_raw_texts, read_word_index
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import keras
     import numpy as np
     import pandas as pd
     from great_expectations.expectations import Expectation
 
 NUM_WORDS = 10_000
+WORD_INDEX = "reuters_word_index.json"
 # In the order of the numbers in the file, as keras.datasets.reuters.get_label_names has them.
 TOPICS = (
     "cocoa", "grain", "veg-oil", "earn", "acq", "wheat", "copper", "housing", "money-supply", "coffee", "sugar",
@@ -63,11 +70,20 @@ def read(files: Files) -> Examples:
     import numpy as np
 
     told, ranks, offsets = _read_ranks(files)
-    index = files.get("reuters_word_index.json")
+    index = files.get(WORD_INDEX)
     frame = describe_texts(ranks, offsets, NUM_WORDS, read_word_index(index) if index else None)
     frame = frame.assign(label=told["label"].map(dict(enumerate(TOPICS))), part=told["part"])
-    words = Ragged(*encode_ranks(ranks, offsets, NUM_WORDS), NUM_WORDS, "multi_hot")
-    return Examples({"words": words}, told["label"].to_numpy(np.int8), frame)
+    return Examples(_features(*encode_ranks(ranks, offsets, NUM_WORDS)), told["label"].to_numpy(np.int8), frame)
+
+
+def _features(ids: np.ndarray, offsets: np.ndarray) -> dict[str, Ragged]:
+    return {"words": Ragged(ids, offsets, NUM_WORDS, "multi_hot")}
+
+
+def inputs(table: pd.DataFrame, files: Mapping[str, Path]) -> Inputs:
+    """As `read` makes them, of raw newswires."""
+    ids, offsets, frame = read_raw_texts(table, "newswire", read_word_index(files[WORD_INDEX]), NUM_WORDS)
+    return Inputs(_features(ids, offsets), frame)
 
 
 def _read_ranks(files: Files) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -143,8 +159,8 @@ problem = Problem(
             licence="Reuters-21578: for research only",
         ),
         Source(
-            name="reuters_word_index.json",
-            url=f"{PUBLISHER}/reuters_word_index.json",
+            name=WORD_INDEX,
+            url=f"{PUBLISHER}/{WORD_INDEX}",
             sha256="9b56000edc4b34a32e89fd5a23b2605594682c74efcf7d8f4e2a5514b771e633",
             size=550_378,
             licence="Reuters-21578: for research only",
@@ -152,6 +168,12 @@ problem = Problem(
         ),
     ),
     read=read,
+    rows=Rows(
+        columns={"newswire": "str"},
+        inputs=inputs,
+        files=(WORD_INDEX,),
+        truth=Truth(column="label", words={name: number for number, name in enumerate(TOPICS)}),
+    ),
     expectations=expectations,
     split=Official(validation=0.1),
     build=build,

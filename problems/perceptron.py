@@ -30,6 +30,7 @@ from problems.outline import (
     Rows,
     Source,
     Stratified,
+    Truth,
     search,
 )
 
@@ -256,7 +257,11 @@ problem = Problem(
         ),
     ),
     read=read,
-    rows=Rows(columns=dict.fromkeys(FEATURES, "float64"), inputs=inputs),
+    rows=Rows(
+        columns=dict.fromkeys(FEATURES, "float64"),
+        inputs=inputs,
+        truth=Truth(column="diagnosis", words={name: number for number, name in enumerate(CLASSES)}),
+    ),
     expectations=expectations,
     split=Stratified(test=0.3, validation=0.1),
     build=build,

@@ -34,9 +34,10 @@ from problems.outline import (
     Pretrained,
     Problem,
     Source,
+    Stack,
     TestOnly,
 )
-from problems.outline.images import decode_image
+from problems.outline.images import decode_image, picture_inputs
 from problems.outline.raw import BadInput, read_archive
 
 if TYPE_CHECKING:
@@ -106,8 +107,6 @@ def read(files: Files) -> Examples:
     import numpy as np
     import pandas as pd
 
-    from validation.summaries import summarise_images
-
     numbers, classes = read_classes(files[CLASSES.name])
     path = files[PHOTOS.name]
     names, images = [], []
@@ -126,8 +125,9 @@ def read(files: Files) -> Examples:
     ids = pd.Series([_wordnet_id(name) for name in names], dtype="str")
     target = ids.map(numbers).to_numpy(np.int16)
     labels = pd.Series([classes[number] for number in target], dtype="str")
-    frame = summarise_images(pixels).assign(file=names, wordnet_id=ids, label=labels)
-    return Examples({"image": pixels}, target, frame, classes)
+    inputs = picture_inputs(pixels)
+    frame = inputs.frame.assign(file=names, wordnet_id=ids, label=labels)
+    return Examples(inputs.features, target, frame, classes)
 
 
 def _wordnet_id(name: str) -> str:
@@ -270,5 +270,5 @@ problem = Problem(
     acceptance=(Above("accuracy", 0.7), Above("top_5_accuracy", 0.85), BeatsBaseline()),
     variants={"resnet50": {"network": "resnet50"}, "mobilenet": {"network": "mobilenet"}},
     pretrained=Pretrained(source=choose_weights, load=load_weights),
-    decode=decode,
+    rows=Stack(name="image", dtype="uint8", shape=(*SIZE, 3), inputs=picture_inputs, decode=decode),
 )

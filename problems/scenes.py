@@ -32,9 +32,11 @@ from problems.outline import (
     Pretrained,
     Problem,
     Source,
+    Stack,
+    Truth,
     search,
 )
-from problems.outline.images import decode_image, read_image_archive
+from problems.outline.images import decode_image, picture_inputs, read_image_archive
 from problems.outline.raw import BadInput
 
 if TYPE_CHECKING:
@@ -175,7 +177,14 @@ problem = Problem(
         load=load,
         thaw=thaw,
     ),
-    decode=decode,
+    rows=Stack(
+        name="image",
+        dtype="uint8",
+        shape=(*SIZE, 3),
+        inputs=picture_inputs,
+        truth=Truth(column="label", words={name: number for number, name in enumerate(CLASSES)}),
+        decode=decode,
+    ),
     acceptance=(Above("accuracy", 0.72), BeatsBaseline()),
     variants={
         "fine_tuned": {},

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
 from problems.outline.objectives import Classification, Regression
-from problems.outline.problem import Problem
+from problems.outline.problem import Problem, Rows, Stack
 from store.artifacts import ArtifactRef, Store
 from store.registry import Registry, Version
 from tasks.examples import read_classes
+from tasks.forms import form_of_run
+from tasks.inference import Engine, compiled, open_onnx
+from tasks.runs import read_manifest
 from tasks.trust import kept_temperature
 
 if TYPE_CHECKING:
@@ -32,6 +36,9 @@ class NoChampion(ModelkeepError):
 class LoadedChampion:
     """A version with its model; the objective knows the names of the classes that the model was trained with.
 
+    `files`        the model.keras of the version and, where its predictions were found the same, its model.onnx
+    `is_onnx_faster_in_bulk`  whether it was for hundreds of rows at a time; for single ones it always is
+    `form`         how rows become what the model takes; None where they cannot
     `temperature`  by which the model's logits are divided; None where its evaluation found that it does not help
     `interval`     {level, reach, is_relative, rows, source} of the intervals around its numbers, or None; as
                    tasks.trust describes them
@@ -39,9 +46,33 @@ class LoadedChampion:
 
     version: Version
     objective: Objective
-    model: keras.Model
+    files: Mapping[str, Path]
+    is_onnx_faster_in_bulk: bool = True
     temperature: float | None = None
     interval: Mapping[str, Any] | None = None
+    form: Rows | Stack | None = None
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """Raises ModelCannotBeKept."""
+        from tasks.fit import load_model
+
+        return load_model(self.files["model.keras"])
+
+    @property
+    def needs_keras(self) -> bool:
+        """For one of its engines; the import takes longer than all else."""
+        return "model.onnx" not in self.files or not self.is_onnx_faster_in_bulk
+
+    @cached_property
+    def engine(self) -> Engine:
+        """For single rows. Raises ModelCannotBeKept."""
+        return open_onnx(self.files["model.onnx"]) if "model.onnx" in self.files else compiled(self.model)
+
+    @cached_property
+    def bulk_engine(self) -> Engine:
+        """For hundreds of rows at a time. Raises ModelCannotBeKept."""
+        return self.engine if self.is_onnx_faster_in_bulk else compiled(self.model)
 
     def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
         """The objective's columns for outputs (n, …) of the model, its probabilities calibrated; and `lower` and
@@ -56,58 +87,6 @@ class LoadedChampion:
             reach = self.objective.half_widths(said, self.interval["reach"]).astype("float32")
             said = said.assign(lower=said["prediction"] - reach, upper=said["prediction"] + reach)
         return said
-
-    def ask(self, examples: Sequence[np.ndarray], size: int) -> np.ndarray:
-        """Outputs (n, …) for n examples of the model's only input; n is at most `size`.
-
-        Fewer are filled up to `size`, since each number of examples would be traced anew.
-        """
-        import numpy as np
-
-        stacked = np.stack(examples)
-        full = np.concatenate([stacked, np.repeat(stacked[-1:], size - len(stacked), axis=0)])
-        (name,) = self.model.input
-        outputs: np.ndarray = self.model.predict_on_batch({name: full})
-        return outputs[: len(stacked)]
-
-
-def compiled(model: keras.Model) -> Callable[[Mapping[str, Any]], np.ndarray]:
-    """The model as a compiled function of its inputs by name, arrays (n, …), of which each n is compiled anew.
-
-    On TensorFlow without Keras' `predict` around it, which costs 50 ms a call.
-    """
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        return lambda features: model.predict_on_batch(dict(features))
-    import tensorflow as tf
-
-    function = tf.function(partial(model, training=False))
-    known: dict[Any, Callable[..., Any]] = {}  # by shape and type: asking TensorFlow which it is takes as long as a row
-
-    def call(features: Mapping[str, Any]) -> np.ndarray:
-        tensors = {name: tf.constant(array) for name, array in features.items()}
-        key = tuple((name, tensor.dtype, *tensor.shape) for name, tensor in tensors.items())
-        if key not in known:
-            known[key] = function.get_concrete_function(tensors)
-        outputs: np.ndarray = known[key](tensors).numpy()
-        return outputs
-
-    return call
-
-
-def predict_in_batches(
-    call: Callable[[Mapping[str, Any]], np.ndarray], features: Mapping[str, Any], size: int
-) -> np.ndarray:
-    """Outputs (n, …) of a compiled model for n examples, `size` at a time; the last are filled up, to compile once."""
-    import numpy as np
-
-    num_examples = len(next(iter(features.values())))
-    outputs: list[np.ndarray] = []
-    for start in range(0, num_examples, size):
-        rows = np.minimum(np.arange(start, start + size), num_examples - 1)
-        outputs.append(call({name: array[rows] for name, array in features.items()}))
-    return np.concatenate(outputs)[:num_examples]
 
 
 def find_champion(store: Store, problem: str) -> Version:
@@ -127,24 +106,31 @@ def find_version(store: Store, problem: str, number: int | None) -> Version:
     return find_champion(store, problem) if number is None else Registry(store).version(problem, number)
 
 
+def find_objective(problem: Problem, store: Store, run: str) -> Objective:
+    """The objective of a run, which knows the names of the classes that its model was trained with."""
+    entry = read_manifest(store, run)["artifacts"].get("fit/classes.json")
+    return problem.objective.named(read_classes(store, entry and ArtifactRef.from_dict(entry)))
+
+
 def load_champion(problem: Problem, store: Store) -> LoadedChampion:
-    """Raises NoChampion, ArtifactCorrupt where its files are not what was registered, ModelCannotBeKept."""
+    """Raises NoChampion, ArtifactCorrupt where its files are not what was registered."""
     return load_version(problem, store, find_champion(store, problem.name))
 
 
 def load_version(problem: Problem, store: Store, version: Version) -> LoadedChampion:
-    """Raises ArtifactCorrupt where its files are not what was registered, ModelCannotBeKept."""
-    from tasks.fit import load_model
-
-    artifacts = json.loads(store.read_bytes(version.manifest))["artifacts"]
-    refs = {name: ArtifactRef.from_dict(entry) for name, entry in artifacts.items()}
-    objective = problem.objective.named(read_classes(store, refs.get("fit/classes.json")))
+    """Raises ArtifactCorrupt where its files are not what was registered."""
+    manifest = json.loads(store.read_bytes(version.manifest))
+    refs = {name: ArtifactRef.from_dict(entry) for name, entry in manifest["artifacts"].items()}
     evaluation = refs.get("evaluate/evaluation.json")
     judged = json.loads(store.read_bytes(evaluation))["evaluation"] if evaluation else {}
+    exported = manifest.get("export") or {}
+    wanted = ("fit/model.keras", "export/model.onnx")
     return LoadedChampion(
         version,
-        objective,
-        load_model(store.local_path(refs["fit/model.keras"])),
+        problem.objective.named(read_classes(store, refs.get("fit/classes.json"))),
+        {name.partition("/")[2]: store.local_path(refs[name]) for name in wanted if name in refs},
+        is_onnx_faster_in_bulk=exported.get("onnx", {}).get("is_faster_in_bulk", True),
         temperature=kept_temperature(judged),
         interval=judged.get("intervals"),
+        form=form_of_run(problem, store, manifest),
     )

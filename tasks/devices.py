@@ -2,7 +2,8 @@
 turn it is.
 
 The device is part of no step's key: whoever asks for a model gets the one that is there, wherever it was trained, and
-its manifest says where that was. Only where the device changes the arithmetic, by mixed precision, is `fit` done anew.
+its manifest says where that was. Only where devices change the arithmetic, by mixed precision or by sharing each batch,
+is `fit` done anew.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ _TRY_SECONDS = 15.0
 
 class NoGpu(ModelkeepError):
     """A GPU is required, and the Keras backend can use none."""
+
+
+class DevicesUnavailable(ModelkeepError):
+    """MODELKEEP_DEVICES asks for more devices than there are, or for what the Keras backend cannot do with them."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ def _named() -> list[str] | None:
 
 
 def settle_gpu(gpu: Gpu) -> None:
-    """Before anything is done: hide all devices from a process that is to `never` use one, and refuse what does
-    `require` one where there is none. Raises NoGpu."""
+    """Before anything is done: hide all devices from a process that is to `never` use one, and refuse what cannot be
+    had. Raises NoGpu, DevicesUnavailable."""
     if gpu == "never":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # backends read it when they look for devices the first time
     elif gpu == "require" and not usable_gpus():
@@ -86,6 +91,41 @@ def settle_gpu(gpu: Gpu) -> None:
             next_step="see `nvidia-smi`, and pip install 'modelkeep[gpu]' for TensorFlow on CUDA; or ask for the GPU "
             "with `prefer`, which trains on the CPU where there is none",
         )
+    num_sharing(gpu)
+
+
+def num_sharing(gpu: Gpu) -> int:
+    """How many devices share each batch of a training, as MODELKEEP_DEVICES says. Raises DevicesUnavailable."""
+    from tasks.settings import load_settings
+
+    wanted = load_settings().devices
+    if wanted == 1:
+        return 1
+    import keras
+
+    found = len(_devices_to_share(gpu))
+    num, backend = found if wanted == "all" else wanted, keras.backend.backend()
+    if num > found or (num > 1 and backend != "tensorflow"):
+        raise DevicesUnavailable(
+            "A training cannot share its batches between so many devices here.",
+            where=f"MODELKEEP_DEVICES={wanted}",
+            expected=f"{num} devices, and KERAS_BACKEND=tensorflow",
+            received=f"{found} that can be used, and KERAS_BACKEND={backend}",
+            next_step="see `nvidia-smi` and CUDA_VISIBLE_DEVICES, or leave MODELKEEP_DEVICES out",
+        )
+    return num
+
+
+def _devices_to_share(gpu: Gpu) -> list[Device]:
+    """The GPUs, and where none is to be used the CPUs, of which TensorFlow sees one unless it was told to make more."""
+    import keras
+
+    found = usable_gpus() if gpu != "never" else []
+    if found or keras.backend.backend() != "tensorflow":
+        return found or [CPU]
+    import tensorflow as tf
+
+    return [Device(f"cpu:{number}", "cpu") for number in range(len(tf.config.list_logical_devices("CPU")))]
 
 
 def usable_gpus() -> list[Device]:
@@ -108,6 +148,32 @@ def usable_gpus() -> list[Device]:
         numbers = range(torch.cuda.device_count())
         told = [(torch.cuda.get_device_name(number), torch.cuda.get_device_capability(number)) for number in numbers]
     return [Device(f"gpu:{place}", str(title), able >= (8, 0)) for place, (title, able) in enumerate(told)]
+
+
+@contextmanager
+def held_devices(gpu: Gpu) -> Iterator[Device]:
+    """What a training is to use: one device, or as many as MODELKEEP_DEVICES says, told as one. Raises
+    DevicesUnavailable."""
+    num = num_sharing(gpu)
+    with held_device(gpu) if num == 1 else _held_together(_devices_to_share(gpu), num) as device:
+        yield device
+
+
+@contextmanager
+def _held_together(devices: Sequence[Device], num: int) -> Iterator[Device]:
+    """The first `num` devices, all of them waited for; what Keras makes meanwhile is on each of them."""
+    import tensorflow as tf
+    from prefect.concurrency.sync import concurrency
+
+    chosen = devices[:num]
+    with ExitStack() as stack:
+        if chosen[0].address.startswith("gpu"):
+            slots = gpu_slots(num)
+            _make_limits(slots)
+            stack.enter_context(concurrency(slots, strict=True, raise_on_lease_renewal_failure=False))
+        strategy = tf.distribute.MirroredStrategy([device.address for device in chosen])
+        stack.enter_context(strategy.scope())
+        yield Device(chosen[0].address, f"{num} × {chosen[0].title}", chosen[0].has_bfloat16)
 
 
 @contextmanager

@@ -34,11 +34,12 @@ def open_engine(model: keras.Model, features: Features, target: np.ndarray) -> I
     import keras
 
     engines: dict[str, type[Engine]] = {"tensorflow": TensorFlowEngine, "jax": JaxEngine, "torch": TorchEngine}
-    architecture = _architecture(model)
+    kind = MirroredEngine if _is_mirrored() else engines[keras.backend.backend()]
+    architecture = f"{kind.__name__} {_architecture(model)}"
     with _idle_lock:
         engine = _idle.pop(architecture, None)
     if engine is None:
-        engine = engines[keras.backend.backend()](model, features, target)
+        engine = kind(model, features, target)
     else:
         engine.restart(model)
     yield engine
@@ -46,6 +47,17 @@ def open_engine(model: keras.Model, features: Features, target: np.ndarray) -> I
         _idle.clear()  # one is enough: what comes next is another fold, or another problem
         if engine.is_as_built:
             _idle[architecture] = engine
+
+
+def _is_mirrored() -> bool:
+    """Whether what is made now is made on several devices of TensorFlow."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return bool(tf.distribute.has_strategy())
 
 
 _idle: dict[str, Engine] = {}
@@ -113,9 +125,7 @@ class Engine(ABC):
 
     def restart(self, model: keras.Model) -> None:
         """Begin anew with the initial values of another model of the same architecture."""
-        from keras import ops
-
-        fresh = [ops.convert_to_numpy(variable.value) for variable in _unique(model.variables)]
+        fresh = [value_of(variable) for variable in _unique(model.variables)]
         self.load_state([*fresh, *self._first_state[len(fresh) :]])
 
     def like(self, model: keras.Model) -> Engine:
@@ -148,9 +158,8 @@ class Engine(ABC):
     def state(self) -> list[np.ndarray]:
         """Copies of all variables: weights, seeds, optimizer and metrics, always in the same order."""
         import numpy as np
-        from keras import ops
 
-        return [np.array(ops.convert_to_numpy(variable.value)) for variable in self._variables()]
+        return [np.array(value_of(variable)) for variable in self._variables()]
 
     def load_state(self, state: list[np.ndarray]) -> None:
         """Put back what `state` returned."""
@@ -183,16 +192,22 @@ class TensorFlowEngine(Engine):
         def train(features: Any, target: Any, *weights: Any) -> None:
             for step in tf.range(tf.shape(target)[0]):
                 batch = {name: array[step] for name, array in features.items()}, target[step]
-                model.train_step((*batch, *[array[step] for array in weights]))
+                self._train_step((*batch, *[array[step] for array in weights]))
 
         def test(features: Any, target: Any) -> None:
-            model.test_step((features, target))
+            self._test_step((features, target))
 
         weight = tf.TensorSpec([None, None], "float32")
         self._train = tf.function(train, input_signature=signature(2))
         self._train_weighted = tf.function(train, input_signature=[*signature(2), weight])
         self._test = tf.function(test, input_signature=signature(1))
         self._predict = tf.function(lambda features: model(features, training=False), input_signature=signature(1)[:1])
+
+    def _train_step(self, batch: tuple[Any, ...]) -> None:
+        self.model.train_step(batch)
+
+    def _test_step(self, batch: tuple[Any, ...]) -> None:
+        self.model.test_step(batch)
 
     def train(self, features: Features, target: np.ndarray, weights: np.ndarray | None = None) -> None:
         if weights is None:
@@ -206,6 +221,51 @@ class TensorFlowEngine(Engine):
     def predict(self, features: Features) -> np.ndarray:
         outputs: np.ndarray = self._predict(dict(features)).numpy()
         return outputs.astype("float32", copy=False)
+
+
+class MirroredEngine(TensorFlowEngine):
+    """Several devices with the same weights; each takes its share of a batch, and the gradients are added up.
+
+    A batch that cannot be shared evenly, which is the last of an epoch, is gone through on every device: that changes
+    no gradient, and counts it in the training curves once for each. Layers that look at a whole batch see a share, and
+    dropout draws the same numbers on every device.
+    """
+
+    def _train_step(self, batch: tuple[Any, ...]) -> None:
+        import tensorflow as tf
+
+        def train_on_share(batch: tuple[Any, ...]) -> None:
+            first, last, size = _share(batch)
+            is_even = tf.equal(size % tf.distribute.get_strategy().num_replicas_in_sync, 0)
+            first, last = tf.where(is_even, first, 0), tf.where(is_even, last, size)
+            self.model.train_step(tf.nest.map_structure(lambda array: array[first:last], batch))
+
+        tf.distribute.get_strategy().run(train_on_share, (batch,))
+
+    def _test_step(self, batch: tuple[Any, ...]) -> None:
+        import tensorflow as tf
+
+        def test_share(batch: tuple[Any, ...]) -> None:
+            first, last, _ = _share(batch)
+            share = tf.nest.map_structure(lambda array: array[first:last], batch)
+
+            def test() -> bool:
+                self.model.test_step(share)
+                return True
+
+            tf.cond(last > first, test, lambda: False)
+
+        tf.distribute.get_strategy().run(test_share, (batch,))
+
+
+def _share(batch: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """Where a device's part of a batch begins and ends, and the size of the batch."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    size = tf.shape(batch[1])[0]
+    number, num = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    return number * size // num, (number + 1) * size // num, size
 
 
 class JaxEngine(Engine):
@@ -288,11 +348,19 @@ def weights_digest(model: keras.Model) -> str:
     """SHA-256 over the names, dtypes, shapes and bytes of all weights: two saves of one model differ in their files'
     bytes, never in this."""
     import numpy as np
-    from keras import ops
 
     digest = hashlib.sha256()
     for number, weight in enumerate(model.weights):
-        value = np.ascontiguousarray(ops.convert_to_numpy(weight.value))
+        value = np.ascontiguousarray(value_of(weight))
         digest.update(f"{number} {value.dtype} {value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+def value_of(variable: keras.Variable) -> np.ndarray:
+    """What a variable holds, on the first device where it is on several."""
+    from keras import ops
+
+    # One that is on several devices cannot be made an array of at once.
+    values: np.ndarray = ops.convert_to_numpy(ops.convert_to_tensor(variable))
+    return values

@@ -27,7 +27,7 @@ from problems.outline.objectives import Asked
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.steps import Lease, StepRecord
-from tasks.devices import held_device
+from tasks.devices import DevicesUnavailable, held_devices, num_sharing
 from tasks.engines import Engine, open_engine, weights_digest
 from tasks.examples import load_examples, put_classes, with_named_classes
 from tasks.ingest import RawFile
@@ -74,7 +74,7 @@ def fit_fold(run: Run, examples: StepRecord, prepared: StepRecord, fold: int) ->
 def _fit(run: Run, examples: StepRecord, prepared: StepRecord, step: str, fold: int | None) -> StepRecord:
     problem = load_problem(run.problem)
     pretrained = fetch_pretrained(problem, run)
-    precision = precision_of(problem, run.gpu)
+    precision, num_devices = precision_of(problem, run.gpu), num_sharing(run.gpu)
     return do_once(
         run,
         step,
@@ -87,6 +87,7 @@ def _fit(run: Run, examples: StepRecord, prepared: StepRecord, step: str, fold: 
             "backend": run.backend,
             "fold": fold,
             **({"precision": precision} if precision != "float32" else {}),
+            **({"devices": num_devices} if num_devices > 1 else {}),
         },
     )
 
@@ -127,8 +128,9 @@ def open_training(
 ) -> Iterator[Training]:
     """A training by the run's hyperparameters and seed, at its beginning; its engine is let go of at the end."""
     hyperparameters = problem.hyperparameters.from_settings(run.hyperparameters)
+    _require_even_shares(hyperparameters.batch_size, num_sharing(run.gpu))
     precision = precision_of(problem, run.gpu)
-    with held_device(run.gpu) as device:
+    with held_devices(run.gpu) as device:
         with seeded(run.seed):
             model = built_in(precision, problem, hyperparameters, examples.take(train_rows))
         load_pretrained(problem, model, pretrained, run.open_store())
@@ -146,6 +148,16 @@ def open_training(
                 training.frozen_epochs = hyperparameters.frozen_epochs
                 training.thaw = partial(_thaw, problem, hyperparameters, thaw, engine)
             yield training
+
+
+def _require_even_shares(batch_size: int, num_devices: int) -> None:
+    if batch_size % num_devices:
+        raise DevicesUnavailable(
+            f"Batches of {batch_size} examples cannot be shared evenly between {num_devices} devices.",
+            where="the hyperparameter batch_size",
+            expected=f"a multiple of {num_devices}",
+            next_step="give another batch_size with --set, or another MODELKEEP_DEVICES",
+        )
 
 
 def _thaw(problem: Problem, hyperparameters: FineTuned, thaw: Callable[[keras.Model], None], engine: Engine) -> None:

@@ -1,13 +1,14 @@
 """Scored windows in the store, where `monitor` finds them: windows/<problem>/<window>/, the manifest written last.
 
 Where the truth has come, labels.json beside the manifest names the newest labels, and says when the first ones came.
+windows/<problem>/last.json names the window whose scores were asked for last.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LABELS = "labels.json"
+_LAST = "last.json"
 
 
 class NoWindow(ModelkeepError):
@@ -76,8 +78,14 @@ def keep_window(store: Store, files: Mapping[str, Path], **told: Any) -> KeptWin
     try:
         store.put_bytes(f"{prefix}/manifest.json", data, kind="json")
     except ArtifactExists:
-        return find_window(store, kept.problem, kept.window) or kept
+        kept = find_window(store, kept.problem, kept.window) or kept
+    note_last(store, kept)
     return kept
+
+
+def note_last(store: Store, kept: KeptWindow) -> None:
+    """So that `choose_window` chooses it."""
+    _change(store, f"windows/{kept.problem}/{_LAST}", lambda before: {"window": kept.window})
 
 
 def find_window(store: Store, problem: str, window: str) -> KeptWindow | None:
@@ -99,15 +107,20 @@ def keep_labels(store: Store, problem: str, window: str, labels: pd.Series) -> N
         table.to_parquet(path, index=False)
         digest = sha256_of_file(path)
         store.put_file(labels_key(problem, window, digest), path, kind="parquet")
+    told = {"labels": digest, "num_rows": len(table)}
     key = f"{_prefix(problem, window)}/{_LABELS}"
+    _change(store, key, lambda before: {"since": before.get("since") or _now(), **told})
+
+
+def _change(store: Store, key: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    """Put what `change` makes of a document, {} where there is none, into its place, also when others do so too."""
     while True:
         document = store.read_document(key)
         before = parse_document(document, f"{store.uri}/{key}") if document else {}
-        page = {"since": before.get("since") or _now(), "labels": digest, "num_rows": len(table)}
         try:
-            store.write_document(key, canonical_json(page), expected=document.version if document else None)
+            store.write_document(key, canonical_json(change(before)), expected=document.version if document else None)
         except WriteConflict:
-            continue  # somebody else has kept labels meanwhile
+            continue
         return
 
 
@@ -126,8 +139,8 @@ def labelled_windows(store: Store, problem: str) -> list[LabelledWindow]:
 
 
 def choose_window(store: Store, problem: str, window: str = "") -> KeptWindow:
-    """The window of that id, or the one that was scored last. Raises NoWindow."""
-    found = find_window(store, problem, window) if window else _newest(store, problem)
+    """The window of that id, or the one whose scores were asked for last. Raises NoWindow."""
+    found = find_window(store, problem, window) if window else _last(store, problem)
     if found is None:
         raise NoWindow(
             f"There is no scored window {window!r} of {problem}." if window else f"No window of {problem} was scored.",
@@ -138,15 +151,9 @@ def choose_window(store: Store, problem: str, window: str = "") -> KeptWindow:
     return found
 
 
-def _newest(store: Store, problem: str) -> KeptWindow | None:
-    manifests = [info for info in store.list(f"windows/{problem}") if info.key.endswith("/manifest.json")]
-    if not manifests:
-        return None
-    # A store may tell times to the second only; the manifests have them to the microsecond.
-    last = max(info.modified for info in manifests)
-    recent = [info.key.split("/")[2] for info in manifests if info.modified >= last - 2]
-    found = [kept for window in recent if (kept := find_window(store, problem, window))]
-    return max(found, key=lambda kept: (kept.scored, kept.window), default=None)
+def _last(store: Store, problem: str) -> KeptWindow | None:
+    document = store.read_document(key := f"windows/{problem}/{_LAST}")
+    return find_window(store, problem, parse_document(document, f"{store.uri}/{key}")["window"]) if document else None
 
 
 def _now() -> str:

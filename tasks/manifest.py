@@ -18,9 +18,9 @@ from tasks.code_digest import code_digest
 from tasks.requests import record_answer, request_document
 from tasks.steps import Run, package_versions
 
-# What later steps read; large, and made again at need. The run refers to it and does not copy it. An export has a place
-# of its own, with the version.
-_NOT_COPIED = ("ingest", "prepare", "export")
+# What later steps read; large, and made again at need. The run refers to it and does not copy it. A SavedModel has a
+# place of its own, with the version.
+_NOT_COPIED = ("ingest", "prepare")
 
 
 def describe_run(run: Run, records: Mapping[str, StepRecord]) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def close_run(
     store = run.open_store()
     artifacts = dict(pages or {})
     for step, record in records.items():
-        if step not in _NOT_COPIED:
-            for ref in record.products.values():
+        for ref in record.products.values():
+            if step not in _NOT_COPIED and ref.kind != "savedmodel":
                 name = f"{step}/{ref.name}"
                 artifacts[name] = store.copy(ref, f"{run.prefix}/{name}")
     manifest = describe_run(run, records) | {

@@ -21,22 +21,21 @@ from problems.outline.raw import BadInput
 from store import open_store
 from store.artifacts import ArtifactRef, Store, sha256_of
 from store.registry import Registry
-from tasks.champion import find_champion
+from tasks.champion import find_champion, find_objective
 from tasks.drift import LEVELS, measure_drift, some_rows
 from tasks.drift_page import MOST_DRAWN, render_drift
-from tasks.examples import read_classes
 from tasks.ingest import fetch_window
 from tasks.kept_windows import KeptWindow, choose_window, keep_labels
 from tasks.manifest import utc_now
 from tasks.notify import notify
-from tasks.performance import estimate_performance, load_part, measure_performance, read_labels
+from tasks.performance import estimate_performance, load_part, measure_performance, read_labels, source_words
 from tasks.publish import announce, show_drift
 from tasks.reference import load_reference, watched_predictions
 from tasks.runs import read_manifest
 from tasks.score_rows import score_rows
 from tasks.tables import ROW
 from tasks.verdicts import Verdict, before, is_persistent, read_verdicts, record_verdict
-from tasks.windows import WindowInvalid, choose_table_outputs
+from tasks.windows import WindowInvalid, plan_outputs, require_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +82,7 @@ class _Watched:
 
     @cached_property
     def objective(self) -> Objective:
-        return self.problem.objective.named(read_classes(self.store, self.artifacts.get("fit/classes.json")))
+        return find_objective(self.problem, self.store, self.kept.run)
 
     @cached_property
     def reference(self) -> Reference:
@@ -115,18 +114,19 @@ def read_rows(path: Path) -> pd.DataFrame:
 
 @task(name="take window", cache_policy=NO_CACHE, task_run_name="take window {problem}")
 def take_window(problem: str, window: str, place: str, store: str) -> KeptWindow | Monitored:
-    """The window that was scored last, or that of an id; or a file's, which is scored first. A verdict where it cannot
-    be: its data is bad.
+    """The window whose scores were asked for last, or that of an id; or that of a file or folder, which is scored
+    first. A verdict where it cannot be: its data is bad.
 
-    Raises NoWindow, NoChampion, SourceUnavailable, OutputBusy, ArtifactCorrupt.
+    Raises NoWindow, NoChampion, WindowInvalid, SourceUnavailable, OutputBusy, ArtifactCorrupt.
     """
-    kept_in = open_store(store)
+    kept_in, found = open_store(store), load_problem(problem)
+    require_rows(found)
     if not place:
         return choose_window(kept_in, problem, window)
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
-        outputs = choose_table_outputs(str(Path(folder, "scores")), place)
+        outputs = plan_outputs(found, place, str(Path(folder, "scores")))
         try:
-            return score_rows(load_problem(problem), place, outputs, kept_in)
+            return score_rows(found, place, outputs, kept_in)
         except (BadInput, WindowInvalid) as fault:
             return _refuse(kept_in, problem, place, fault)
 
@@ -200,7 +200,8 @@ def _measure_with_labels(watched: _Watched, place: str, columns: list[str]) -> d
 
     scores = pd.read_parquet(watched.store.local_path(watched.kept.artifacts["scores"]), columns=[ROW, *columns])
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as folder:
-        labels = read_labels(fetch_window(place, Path(folder)), watched.objective, scores[ROW])
+        path, words = fetch_window(place, Path(folder)), source_words(watched.problem)
+        labels = read_labels(path, watched.objective, words, scores[ROW])
     keep_labels(watched.store, watched.problem.name, watched.kept.window, labels)
     predictions = scores.set_index(ROW).loc[labels.index, columns].reset_index(drop=True)
     test = load_part(watched.store, watched.artifacts, "test", columns)
@@ -307,12 +308,14 @@ def _reason_to_retrain(drift: Mapping[str, Any], performance: Mapping[str, Any] 
 
 def _sentence(problem: Problem, level: str, is_alarm: bool, reasons: list[str], num_rows: int) -> str:
     k, m = problem.drift.persistence
-    more = f" And {len(reasons) - 1} more." if len(reasons) > 1 else ""
+    others = len(reasons) - 1
+    more = f" And {others} more finding{'s' if others > 1 else ''}." if others > 0 else ""
     first = f"{reasons[0].rstrip('.')}.{more}" if reasons else ""
     if level == "none":
         return "The window is like the reference."
     if level == "few rows":
-        return f"{num_rows:,} rows are too few to judge: at least {problem.drift.least_rows:,} are needed."
+        few = "1 row is" if num_rows == 1 else f"{num_rows:,} rows are"
+        return f"{few} too few to judge: at least {problem.drift.least_rows:,} are needed."
     if level == "warn":
         return f"{first} " + (
             f"Such a warning has come in {k} of the last {m} windows."

@@ -11,7 +11,8 @@ from modelkeep.errors import ModelkeepError
 from problems.outline.objectives import Classification
 from problems.outline.problem import Inputs, Problem, Rows, Stack
 from store.registry import Version
-from tasks.champion import LoadedChampion, compiled, predict_in_batches
+from tasks.champion import LoadedChampion
+from tasks.inference import TensorSpec, predict_in_batches
 from tasks.row_fields import Row, to_content
 from tasks.score_rows import batch_size
 
@@ -95,13 +96,14 @@ class OnlineModel:
         self, problem: Problem, champion: LoadedChampion, on_scored: Callable[[Scored], None] = lambda scored: None
     ) -> None:
         self.problem, self.champion = problem, champion
-        self.inputs = model_inputs(champion)
-        self._on_scored, self._call = on_scored, compiled(champion.model)
+        self._on_scored, self.engine = on_scored, champion.engine
+        self.inputs = self.engine.inputs
+        _require_fixed_inputs(champion)
         self._rules: list[Expectation] | None = None
         one = {name: _zeros(spec) for name, spec in self.inputs.items()}
         self._most = 1 << (min(BATCH_ROWS, batch_size(one)).bit_length() - 1)
         for size in (1 << power for power in range(self._most.bit_length())):
-            outputs = self._call({name: array.repeat(size, axis=0) for name, array in one.items()})
+            outputs = self.engine.call({name: array.repeat(size, axis=0) for name, array in one.items()})
         # Possible as probabilities and as numbers: only the columns that the objective makes of them matter here.
         possible = outputs[:1] * 0 + 1 / outputs.shape[-1]
         self.outputs = tensors_of(champion.objective, champion.predictions(possible))
@@ -115,7 +117,9 @@ class OnlineModel:
         rows = [question for question in questions if isinstance(question, RowsAsked)]
         tensors = [question for question in questions if isinstance(question, TensorsAsked)]
         about_tensors = iter(self._answer_tensors(tensors) if tensors else [])
-        about_rows = iter(self._answer_rows(rows) if rows else [])  # last, since these are told when all went well
+        # Last, since these are told when all went well. The rows of one question are no past for those of another.
+        parts = [[one] for one in rows] if self.is_series else [rows] if rows else []
+        about_rows = iter([answer for part in parts for answer in self._answer_rows(part)])
         return [next(about_rows) if isinstance(one, RowsAsked) else next(about_tensors) for one in questions]
 
     def _answer_rows(self, questions: Sequence[RowsAsked]) -> list[RowsAnswered]:
@@ -152,9 +156,14 @@ class OnlineModel:
         ]
 
     @property
+    def is_series(self) -> bool:
+        """Whether the rows of a question are answered by each other."""
+        return isinstance(self.champion.form, Rows) and self.champion.form.is_series
+
+    @property
     def _form(self) -> Rows | Stack:
-        assert self.problem.rows is not None  # rows are asked about only where there is a form
-        return self.problem.rows
+        assert self.champion.form is not None  # rows are asked about only where there is a form
+        return self.champion.form
 
     def _read(self, rows: Sequence[Row]) -> Inputs:
         return self._form.inputs(to_content(self._form, rows))
@@ -175,32 +184,22 @@ class OnlineModel:
     def _call_model(self, features: Mapping[str, Any]) -> np.ndarray:
         """With the next power of two as the size of the batch, so that few sizes are compiled."""
         num_rows = len(next(iter(features.values())))
-        return predict_in_batches(self._call, features, min(self._most, 1 << (num_rows - 1).bit_length()))
+        return predict_in_batches(self.engine, features, min(self._most, 1 << (num_rows - 1).bit_length()))
 
 
 # --- what goes in and out ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input of a model: numpy's name of its type ("string" for text), and the shape of one example."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-
-def model_inputs(champion: LoadedChampion) -> dict[str, TensorSpec]:
+def _require_fixed_inputs(champion: LoadedChampion) -> None:
     """Raises CannotBeServed where an input has no name or no fixed shape."""
-    inputs = champion.model.input
-    shapes = {name: spec.shape[1:] for name, spec in inputs.items()} if isinstance(inputs, Mapping) else {}
-    if not shapes or any(size is None for shape in shapes.values() for size in shape):
+    shapes = {name: spec.shape for name, spec in champion.engine.inputs.items()}
+    if not shapes or any(size < 0 for shape in shapes.values() for size in shape):
         raise CannotBeServed(
             f"The model of {champion.version.run} cannot be served.",
             expected="inputs with names and fixed shapes",
             received=", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "inputs without names",
             next_step="give keras.Model a dictionary of inputs in the problem's build()",
         )
-    return {name: TensorSpec(str(inputs[name].dtype), tuple(shape)) for name, shape in shapes.items()}
 
 
 def _specs(features: Mapping[str, np.ndarray]) -> dict[str, TensorSpec]:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 from modelkeep.errors import ModelkeepError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
+
+BYTES = "bytes"
 
 
 class OutputBusy(ModelkeepError):
@@ -57,6 +60,10 @@ class Parts:
     def _done(self) -> Iterator[dict]:
         for path in sorted(self._folder.glob("*.json")):
             yield json.loads(path.read_text(encoding="utf-8"))
+
+    def names(self) -> list[str]:
+        """Of the tables, sorted."""
+        return sorted({path.name.split(".")[1] for path in self._folder.glob("??????.*.parquet")})
 
     def join(self, name: str, path: Path, metadata: Mapping[str, str]) -> None:
         """The tables of that name as one Parquet file, a part at a time."""
@@ -121,8 +128,27 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 
-def write_reasons(path: Path, rows: Iterator[tuple[int, str]], header: Sequence[str]) -> int:
-    """A CSV of rows and reasons; how many there are."""
+def pack_rows(array: np.ndarray) -> pa.Table:
+    """An array (n, …) as a table with the bytes of each row."""
+    import numpy as np
+    import pyarrow as pa
+
+    packed = np.ascontiguousarray(array).reshape(len(array), -1)
+    width = packed.nbytes // len(packed) if len(packed) else 0
+    rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(packed), [None, pa.py_buffer(packed)])
+    return pa.table({BYTES: rows})
+
+
+def unpack_rows(table: pa.Table, dtype: str, shape: Sequence[int]) -> np.ndarray:
+    """What `pack_rows` has packed: an array (n, *shape)."""
+    import numpy as np
+
+    rows = b"".join(table[BYTES].to_pylist())
+    return np.frombuffer(rows, dtype).reshape(len(table), *shape)
+
+
+def write_reasons(path: Path, rows: Iterator[tuple[int | str, str]], header: Sequence[str]) -> int:
+    """A CSV of rows, by number or name, and reasons; how many there are."""
     import csv
 
     count = 0

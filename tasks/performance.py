@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from problems.outline.metrics import Metric
+    from problems.outline.problem import Problem
 
 TARGET = "target"
 LEAST_LABELS = 100
@@ -36,28 +37,38 @@ class LabelsInvalid(ModelkeepError):
 # --- labels --------------------------------------------------------------------------------------------------------
 
 
-def read_labels(path: Path, objective: Objective, scored: pd.Series) -> pd.Series:
+def read_labels(
+    path: Path, objective: Objective, words: Mapping[str, int], scored: pd.Series | None = None
+) -> pd.Series:
     """The true targets of the window's rows by row number; of classes their numbers. `scored` are the row numbers that
     have a score: labels of others, which were set aside, are left out.
 
-    The file is .csv or .parquet with the columns `row`, from 0 on as in the scores, and `target`: a number, or the name
-    of a class. Raises LabelsInvalid.
+    The file is .csv or .parquet with the columns `row`, from 0 on as in the scores, and `target`: a number, the name of
+    a class, or the source's word for it (`Truth`). Raises LabelsInvalid.
     """
     table = _read_table(path)
     twice = table[ROW][table[ROW].duplicated()]
     if len(twice):
         raise _invalid(path, "each row once", f"{len(twice):,} of them more than once, first row {twice.iloc[0]}")
     labels = table.set_index(ROW)[TARGET].dropna()
-    labels = labels[labels.index.isin(scored)]
-    if not len(labels):
+    if isinstance(objective, Classification):
+        labels = _class_numbers(path, labels, objective, words)
+    else:
+        labels = _numbers(path, labels)
+    known = labels if scored is None else labels[labels.index.isin(scored)]
+    if not len(known):
         raise _invalid(path, "rows of the window", f"{len(table):,} rows, none of which has a score")
-    return _class_numbers(path, labels, objective) if isinstance(objective, Classification) else _numbers(path, labels)
+    return known
 
 
-def check_labels(place: str) -> None:
+def check_labels(place: str, problem: Problem) -> None:
     """Raises LabelsInvalid for a local file that is none of labels, before anything is done for it."""
     if place and "://" not in place:
-        _read_table(Path(place))
+        read_labels(Path(place), problem.objective, source_words(problem))
+
+
+def source_words(problem: Problem) -> Mapping[str, int]:
+    return problem.rows.truth.words if problem.rows and problem.rows.truth else {}
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -75,20 +86,20 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _class_numbers(path: Path, labels: pd.Series, objective: Classification) -> pd.Series:
-    import numpy as np
-    import pandas as pd
-
-    names = list(map(str, objective.classes))
+def _class_numbers(path: Path, labels: pd.Series, objective: Classification, words: Mapping[str, int]) -> pd.Series:
+    """By the names of the classes, else by the source's words, else by their numbers: all labels in the same way."""
+    names = {str(name): number for number, name in enumerate(objective.classes)}
+    plain = {str(number): number for number in names.values()}
     texts = labels.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
-    numbers = np.asarray(pd.Index(names).get_indexer(pd.Index(texts)), np.int64)
-    if (numbers < 0).all() and texts.isin(set(map(str, range(len(names))))).all():
-        numbers = texts.to_numpy(np.int64)
-    unknown = texts[numbers < 0]
-    if len(unknown):
-        known = f"one of {', '.join(names[:12])}, or numbers of classes from 0 to {len(names) - 1}"
-        raise _invalid(path, known, f"{unknown.iloc[0]!r} in row {unknown.index[0]}")
-    return pd.Series(numbers, labels.index)
+    ways = [names, *([words] if words else []), plain]
+    way = next((way for way in ways if texts.isin(set(way)).all()), None)
+    if way is None:
+        likeliest = max(ways, key=lambda way: int(texts.isin(set(way)).sum()))
+        unknown = texts[~texts.isin(set(likeliest))]
+        known = dict.fromkeys([*list(names)[:12], *list(words)[:12]])
+        expected = f"one of {', '.join(known)}, or numbers of classes from 0 to {len(names) - 1}"
+        raise _invalid(path, expected, f"{unknown.iloc[0]!r} in row {unknown.index[0]}")
+    return texts.map(way).astype("int64")
 
 
 def _numbers(path: Path, labels: pd.Series) -> pd.Series:

@@ -138,14 +138,26 @@ def show_drift(
     reasons = [f"- {reason}" for reason in told["reasons"]] if told else []
     text = "\n".join([f"# {problem}: the last window", "", sentence, "", *places, *reasons])
     _show(create_markdown_artifact, key=f"{key}-drift", markdown=text, description=sentence)
-    shown = ("window", "when", "version", "level", "is_alarm", "num_rows", "column", "strength", "value", "sentence")
-    rows = [{name: getattr(one, name) for name in shown} for one in reversed(verdicts[-50:])]
+    rows = [_describe_verdict(one) for one in reversed(verdicts[-50:])]
     _show(create_table_artifact, key=f"{key}-windows", table=rows, description=f"Windows of {problem}, newest first")
     if not (told and told["drift"]):
         return
     names = ("part", "column", "aspect", "level", "measure", "effect", "test", "p_adjusted")
     findings = [{name: one[name] for name in names} for one in told["drift"]["findings"]]
     _show(create_table_artifact, key=f"{key}-drift-tests", table=findings, description=sentence)
+
+
+def _describe_verdict(one: Verdict) -> dict[str, Any]:
+    shown = ("column", "strength", "value", "sentence")
+    return {
+        "window": one.window,
+        "scored (UTC)": one.when[:16].replace("T", " "),
+        "version": one.version,
+        "level": one.level,
+        "alarm": "yes" if one.is_alarm else "no",
+        "rows": one.num_rows,
+        **{name: getattr(one, name) for name in shown},
+    }
 
 
 def announce(event: str, problem: str, verdict: Mapping[str, Any]) -> None:

@@ -12,23 +12,31 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelkeep.errors import ModelkeepError
-from problems.outline.problem import Examples, Inputs, Problem, Rows
+from problems.outline.problem import Examples, Inputs, Problem, Rows, Stack
+from problems.outline.ragged import concatenate
 from problems.outline.splits import Split, SplitRows
 from store.artifacts import Store
 from store.errors import ArtifactMissing
-from tasks.kept_windows import find_window, labels_key
+from tasks.forms import form_of_run
+from tasks.kept_windows import KeptWindow, find_window, labels_key
+from tasks.parts import unpack_rows
+from tasks.runs import read_manifest
 from tasks.tables import ROW
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
 RECENT = "recent"  # the column of the frame that says which examples come from windows
 TEST_SHARE = 0.2
 
 
 def can_learn_from_windows(problem: Problem) -> bool:
-    return isinstance(problem.rows, Rows) and problem.rows.labelled is not None
+    return problem.rows is not None and problem.rows.truth is not None
+
+
+def has_rows(problem: Problem, kept: KeptWindow) -> bool:
+    """Whether a window has what features are made of: of an array its rows, which were not always kept."""
+    return isinstance(problem.rows, Rows) or "array" in kept.artifacts
 
 
 def append_windows(problem: Problem, store: Store, examples: Examples, windows: Sequence[tuple[str, str]]) -> Examples:
@@ -45,7 +53,7 @@ def append_windows(problem: Problem, store: Store, examples: Examples, windows: 
     return replace(
         examples,
         features={
-            name: np.concatenate([array, *(part.features[name] for part in parts)])
+            name: concatenate([array, *(part.features[name] for part in parts)])
             for name, array in examples.features.items()
         },
         target=np.concatenate([examples.target, *(part.target for part in parts)]),
@@ -68,16 +76,22 @@ def _read_window(problem: Problem, store: Store, examples: Examples, window: str
             next_step="monitor the window again with its labels",
         )
     truth = pd.read_parquet(store.local_path(labels))
-    frame = pd.read_parquet(store.local_path(kept.artifacts["frame"])).set_index(ROW)
-    return make_examples(problem, frame.loc[truth[ROW]].reset_index(drop=True), truth["target"], examples.target.dtype)
+    frame = pd.read_parquet(store.local_path(kept.artifacts["frame"]))
+    places = pd.Index(frame[ROW]).get_indexer(pd.Index(truth[ROW]))
+    frame = frame.drop(columns=ROW).iloc[places].reset_index(drop=True)
+    form = form_of_run(problem, store, read_manifest(store, kept.run))
+    assert form and form.truth  # `can_learn_from_windows`
+    content = _read_array(form, store, kept, places) if isinstance(form, Stack) else frame
+    target = truth["target"].to_numpy()
+    known = {form.truth.column: form.truth.write(target)}
+    inputs = Inputs(form.inputs(content).features, frame)
+    return inputs.with_target(target.astype(examples.target.dtype), **known)
 
 
-def make_examples(problem: Problem, frame: pd.DataFrame, truth: pd.Series, dtype: np.dtype) -> Examples:
-    """Of rows as a window keeps them, with the target that has come since."""
-    assert isinstance(problem.rows, Rows) and problem.rows.labelled  # `can_learn_from_windows`
-    target = truth.to_numpy().astype(dtype)
-    features = problem.rows.inputs(frame).features
-    return Inputs(features, problem.rows.labelled(frame, target)).with_target(target)
+def _read_array(form: Stack, store: Store, kept: KeptWindow, places: np.ndarray) -> np.ndarray:
+    import pyarrow.parquet as pq
+
+    return unpack_rows(pq.read_table(store.local_path(kept.artifacts["array"])), form.dtype, form.shape)[places]
 
 
 def divide(split: Split, examples: Examples, seed: int) -> SplitRows:

@@ -40,7 +40,7 @@ def register(
 
     Raises AcceptanceFailed.
     """
-    require_acceptance(evaluated.facts["acceptance"], run.problem, f"{run.store}/{run.prefix}")
+    require_acceptance(evaluated.facts["acceptance"], run.problem, f"{run.store}/{run.prefix}/report.html")
     store, weights = run.open_store(), fitted.facts["weights_digest"]
     registry = Registry(store)
     same = [version for version in registry.versions(run.problem) if version.weights == weights]

@@ -165,13 +165,14 @@ def _tables(problem: Problem, window: _Window) -> tuple[pd.DataFrame, pd.DataFra
 
     if not window.good:
         return pd.DataFrame({ROW: np.array([], int)}), pd.DataFrame({ROW: np.array([], int)})
-    assert problem.rows is not None  # else there are no rows to log
+    form = window.champion.form
+    assert form is not None  # else there are no rows to log
     rows = [window.rows[number] for number in window.good]
-    frame = problem.rows.inputs(to_content(problem.rows, rows)).frame
+    frame = form.inputs(to_content(form, rows)).frame
     frame.insert(0, ROW, window.good)
     version = window.champion.version
     predictions = window.champion.predictions(np.concatenate(window.outputs))
-    ids = {name: pd.Series(values, dtype="str") for name, values in ids_of(problem.rows, rows).items()}
+    ids = {name: pd.Series(values, dtype="str") for name, values in ids_of(form, rows).items()}
     scores = pd.DataFrame({ROW: window.good, **ids}).join(predictions)
     scores = scores.assign(version=version.number, run=pd.Categorical([version.run] * len(scores)))
     scores.attrs = {"problem": problem.name, "version": version.number, "run": version.run}

@@ -16,7 +16,7 @@ from store.errors import StepHeld, WriteConflict
 from store.steps import Lease, claim_step
 from tasks.champion import find_champion
 from tasks.kept_windows import find_window, labelled_windows
-from tasks.recent import can_learn_from_windows
+from tasks.recent import can_learn_from_windows, has_rows
 from tasks.verdicts import read_verdicts
 
 logger = logging.getLogger("modelkeep")
@@ -99,7 +99,7 @@ def usable_windows(store: Store, problem: str) -> tuple[tuple[str, str], ...]:
     found: dict[str, tuple[str, str]] = {}
     for labelled in labelled_windows(store, problem):
         kept = None if labelled.window in bad else find_window(store, problem, labelled.window)
-        if kept:
+        if kept and has_rows(load_problem(problem), kept):
             found.setdefault(kept.input["sha256"], (labelled.window, labelled.labels))
     return tuple(found.values())
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,28 +15,27 @@ from prefect.cache_policies import NO_CACHE
 
 from problems.outline.catalogue import load_problem, read_card
 from problems.outline.objectives import Multiclass
+from problems.outline.problem import Stack
+from problems.outline.raw import BadInput
 from store import open_store
 from store.artifacts import Store
-from tasks.champion import LoadedChampion, load_champion
+from tasks.champion import find_objective
 from tasks.contact_sheet import MOST_ON_PAGE, Shown, draw_sheet, render_sheet, small_jpeg
+from tasks.kept_windows import KeptWindow
 from tasks.publish import show_scores
-from tasks.score_rows import score_rows
-from tasks.training import Pace
+from tasks.score_rows import FILE, hand_out, score_rows
+from tasks.tables import ROW
 from tasks.windows import (
-    Batch,
-    Outputs,
     SetAside,
     Window,
-    WindowInvalid,
     choose_outputs,
     choose_table_outputs,
     is_table,
     open_window,
-    read_batches,
+    read_picture,
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from problems.outline.objectives import Objective
@@ -44,15 +44,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("modelkeep")
 
 TOP = 5
-_BATCH = 16
-_LINE_SECONDS = 10.0
+_PIECE = 4096
 
 
 @dataclass(frozen=True)
 class Scored:
     """What `predict` ends with: who scored how many, and the files; `sentence` tells it.
 
-    `page` and `picture` are "" for a table; `window` is where a table's scores are kept in the store.
+    `page` and `picture` are "" for a table; `window` is where the scores are kept in the store.
     """
 
     problem: str
@@ -63,18 +62,9 @@ class Scored:
     sentence: str
     scores: str
     rejected: str
+    window: str
     page: str = ""
     picture: str = ""
-    window: str = ""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """A row of answers per picture, the first pictures to be shown, and what was set aside."""
-
-    table: pd.DataFrame
-    shown: list[Shown]
-    set_aside: list[SetAside]
 
 
 @task(name="score", cache_policy=NO_CACHE, task_run_name="score {problem}")
@@ -94,68 +84,45 @@ def score(problem: str, window: str, output: str, store: str) -> Scored:
 def _score_table(problem: Problem, window: str, output: str, store: Store) -> Scored:
     outputs = choose_table_outputs(output, window)
     kept = score_rows(problem, window, outputs, store)
-    return Scored(
-        problem.name,
-        kept.version,
-        kept.run,
-        kept.num_scored,
-        kept.num_set_aside,
-        _sentence(problem.name, kept.version, kept.num_scored, kept.num_set_aside, ("row", "row")),
-        str(outputs.scores),
-        str(outputs.rejected),
-        window=f"{store.uri}/{kept.prefix}",
-    )
+    hand_out(store, kept, outputs)
+    return _describe(store, kept, ("row", "row"), outputs.scores, outputs.rejected)
 
 
 def _score_folder(problem: Problem, window: str, output: str, store: Store) -> Scored:
     pictures = open_window(problem, window)
     outputs = choose_outputs(output, pictures)
-    champion = load_champion(problem, store)
-    scores = score_pictures(champion, problem, pictures)
-    scored = _describe(problem.name, champion, scores, outputs)
-    _write(scores, scored, outputs)
+    kept = score_rows(problem, window, outputs, store)
+    places = (outputs.scores, outputs.rejected, outputs.page, outputs.picture)
+    scored = _describe(store, kept, ("picture", "file"), *places)
+    _write(_likeliest(problem, store, kept), pictures, problem, store.local_path(kept.artifacts["rejected"]), scored)
     return scored
 
 
-def score_pictures(champion: LoadedChampion, problem: Problem, window: Window) -> Scores:
-    """Raises WindowInvalid where no picture could be read."""
+def _likeliest(problem: Problem, store: Store, kept: KeptWindow) -> pd.DataFrame:
+    """Row, file, what `answer` makes of the predictions, version and run; a piece at a time, as the predictions of many
+    classes are large."""
     import pandas as pd
+    import pyarrow.parquet as pq
 
-    tables: list[pd.DataFrame] = []
-    shown: list[Shown] = []
-    set_aside = list(window.set_aside)
-    pace = Pace(_LINE_SECONDS)
-    for number, batch in enumerate(read_batches(problem, window, _BATCH)):
-        set_aside += batch.set_aside
-        if batch.files:
-            answers = answer(champion.objective, champion.ask(batch.examples, _BATCH))
-            answers.insert(0, "file", pd.Series(batch.files, dtype="str"))
-            tables.append(answers)
-            shown += _show(batch, answers, MOST_ON_PAGE - len(shown))
-        if pace.is_due():
-            logger.info("score     %d of %d pictures", min((number + 1) * _BATCH, len(window.files)), len(window.files))
-    if not tables:
-        raise WindowInvalid(
-            "None of the pictures can be read.",
-            where=str(window.root),
-            received="; ".join(f"{one.file}: {one.reason}" for one in set_aside[:5]),
-            next_step="get the files again",
-        )
-    return Scores(pd.concat(tables, ignore_index=True), shown, sorted(set_aside, key=lambda one: one.file))
+    objective = find_objective(problem, store, kept.run)
+    with pq.ParquetFile(store.local_path(kept.artifacts["scores"])) as file:
+        pieces = [batch.to_pandas() for batch in file.iter_batches(_PIECE)]
+    first, last = [ROW, FILE], ["version", "run"]
+    told = [
+        pd.concat([piece[first], answer(objective, piece.drop(columns=first + last)), piece[last]], axis=1)
+        for piece in pieces
+    ]
+    return pd.concat(told, ignore_index=True)
 
 
-def answer(objective: Objective, outputs: np.ndarray) -> pd.DataFrame:
-    """The model's outputs (n, …) as columns. Of several classes the likeliest five: label_1, probability_1 (float32), …
-
-    Raises PredictionsInvalid.
-    """
+def answer(objective: Objective, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Predictions (n) as they are; of several classes the likeliest five: label_1, probability_1 (float32), …"""
     import numpy as np
     import pandas as pd
 
-    predictions = objective.predictions(outputs)
     if not isinstance(objective, Multiclass):
         return predictions
-    probabilities = predictions.drop(columns="predicted").to_numpy(np.float32)
+    probabilities = objective.probabilities(predictions).astype(np.float32)
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
     names = pd.Index(objective.classes)
     columns: dict[str, object] = {}
@@ -165,10 +132,15 @@ def answer(objective: Objective, outputs: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _show(batch: Batch, answers: pd.DataFrame, room: int) -> list[Shown]:
-    """As many of the batch's pictures as there is room for."""
-    first = zip(batch.files[:room], batch.examples[:room], _told(answers.head(room)), strict=True)
-    return [Shown(file, small_jpeg(image), told) for file, image, told in first]
+def _shown(problem: Problem, pictures: Window, answers: pd.DataFrame) -> list[Shown]:
+    """As many of the pictures as there is room for, read again; without those that went away meanwhile."""
+    assert isinstance(problem.rows, Stack)  # `open_window` saw to it
+    shown = []
+    answers = answers.head(MOST_ON_PAGE)
+    for row, file, told in zip(answers[ROW], answers[FILE], _told(answers), strict=True):
+        with suppress(OSError, BadInput):
+            shown.append(Shown(file, small_jpeg(read_picture(pictures, problem.rows, row)), told))
+    return shown
 
 
 def _told(answers: pd.DataFrame) -> list[list[tuple[str, float]]]:
@@ -179,11 +151,13 @@ def _told(answers: pd.DataFrame) -> list[list[tuple[str, float]]]:
     return [[(str(label), float(share)) for label, share in zip(*row, strict=True)] for row in rows]
 
 
-def _describe(problem: str, champion: LoadedChampion, scores: Scores, outputs: Outputs) -> Scored:
-    version, num_scored, num_aside = champion.version, len(scores.table), len(scores.set_aside)
-    sentence = _sentence(problem, version.number, num_scored, num_aside, ("picture", "file"))
-    places = (str(path) for path in (outputs.scores, outputs.rejected, outputs.page, outputs.picture))
-    return Scored(problem, version.number, version.run, num_scored, num_aside, sentence, *places)
+def _describe(store: Store, kept: KeptWindow, nouns: tuple[str, str], *places: Path) -> Scored:
+    """`places` are those of scores and rejected, and of pictures those of page and picture."""
+    counts = kept.num_scored, kept.num_set_aside
+    sentence = _sentence(kept.problem, kept.version, *counts, nouns)
+    window = f"{store.uri}/{kept.prefix}"
+    scores, rejected, *sheets = map(str, places)
+    return Scored(kept.problem, kept.version, kept.run, *counts, sentence, scores, rejected, window, *sheets)
 
 
 def _sentence(problem: str, version: int, num_scored: int, num_aside: int, nouns: tuple[str, str]) -> str:
@@ -194,24 +168,22 @@ def _sentence(problem: str, version: int, num_scored: int, num_aside: int, nouns
     return f"{begin} scored by {problem} version {version}, and {end} set aside."
 
 
-def _write(scores: Scores, scored: Scored, outputs: Outputs) -> None:
+def _write(answers: pd.DataFrame, pictures: Window, problem: Problem, rejected: Path, scored: Scored) -> None:
     """All files, first in a folder beside their places. Who scored is in the table's `attrs`."""
-    table = scores.table.copy(deep=False)
-    table.attrs = {"problem": scored.problem, "version": scored.version, "run": scored.run}
-    outputs.scores.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".modelkeep-", dir=outputs.scores.parent) as folder:
-        partial = Path(folder)
-        table.to_parquet(partial / outputs.scores.name, index=False)
-        _set_aside_table(scores.set_aside).to_csv(partial / outputs.rejected.name, index=False)
-        title = read_card(scored.problem)["title"]
-        page = render_sheet(title, scored.sentence, scores.shown, scored.num_scored, scores.set_aside)
-        (partial / outputs.page.name).write_text(page, encoding="utf-8")
-        (partial / outputs.picture.name).write_bytes(draw_sheet(scores.shown))
-        for path in (outputs.scores, outputs.rejected, outputs.page, outputs.picture):
-            (partial / path.name).replace(path)
-
-
-def _set_aside_table(set_aside: Sequence[SetAside]) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame([asdict(one) for one in set_aside], columns=["file", "reason"])
+    answers.attrs = {"problem": scored.problem, "version": scored.version, "run": scored.run}
+    aside = [SetAside(*row) for row in pd.read_csv(rejected, dtype="str", na_filter=False).itertuples(index=False)]
+    shown = _shown(problem, pictures, answers)
+    title = read_card(scored.problem)["title"]
+    place = Path(scored.scores).parent
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".modelkeep-", dir=place) as folder:
+        partial = Path(folder)
+        answers.to_parquet(partial / "scores", index=False)
+        shutil.copyfile(rejected, partial / "rejected")
+        page = render_sheet(title, scored.sentence, shown, scored.num_scored, aside)
+        (partial / "page").write_text(page, encoding="utf-8")
+        (partial / "picture").write_bytes(draw_sheet(shown))
+        for name in ("scores", "rejected", "page", "picture"):
+            (partial / name).replace(getattr(scored, name))

@@ -47,6 +47,11 @@ class ServedProblem:
     def version(self) -> Version:
         return self.model.champion.version
 
+    @property
+    def engine(self) -> str:
+        """The name of it."""
+        return self.model.engine.name
+
     def ask(self, question: Question) -> Future[Answer]:
         """Raises Overloaded, Stopping."""
         return self.queue.ask(question, len(question))
@@ -67,7 +72,8 @@ class ServedProblem:
         except Exception:
             self._failed = champion, time.monotonic()
             raise
-        logger.info("serve     %s version %d in place of %d", self.problem.name, self.version.number, before)
+        number = self.version.number
+        logger.info("serve     %s version %d by %s in place of %d", self.problem.name, number, self.engine, before)
         return True
 
     def close(self) -> None:

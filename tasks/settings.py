@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import SecretStr, ValidationError
+from typing import Literal
+
+from pydantic import Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modelkeep.errors import ModelkeepError
@@ -13,8 +15,10 @@ class Settings(BaseSettings):
     `mirror`  a directory, `http(s)://` or `s3://` prefix searched for raw files before their public URL; "" for none
     `runner`  `threads`, `dask://…` or `ray://…`
     `studies` where `tune` keeps its studies, as SQLAlchemy writes it (`postgresql://…`); "" for a file on this machine
+    `devices` how many devices of this machine share each batch of a training, or `all`
     `checkpoint_seconds`  the time between two checkpoints of a training, at least
     `serve_token`  what those who ask `serve` must know; "" lets everybody ask
+    `model_threads`  threads of a model in ONNX Runtime; 0 for as many as there are cores
     `webhook`  the address that is told of drift, bad data, promotions and failed runs; "" for none
     """
 
@@ -24,8 +28,10 @@ class Settings(BaseSettings):
     mirror: str = ""
     runner: str = "threads"
     studies: str = ""
+    devices: Literal["all"] | PositiveInt = 1
     checkpoint_seconds: float = 5.0
     serve_token: SecretStr = SecretStr("")
+    model_threads: int = Field(default=0, ge=0)
     webhook: SecretStr = SecretStr("")
 
 

@@ -20,8 +20,9 @@ from problems.outline.problem import Examples, Problem
 from store.artifacts import Store
 from store.registry import Version
 from store.steps import StepRecord
-from tasks.champion import compiled, load_champion, predict_in_batches
+from tasks.champion import load_champion
 from tasks.examples import load_examples
+from tasks.inference import predict_in_batches
 from tasks.kept_windows import KeptWindow, keep_window
 from tasks.monitor import check_window, judge, measure_window
 from tasks.recent import time_column
@@ -192,8 +193,8 @@ def follow_champion(world: World, number: int, store: Store) -> None:
     import numpy as np
 
     loaded = load_champion(world.problem, store)
-    features = {name: np.asarray(world.examples.features[name]) for name in loaded.model.input}
-    outputs = predict_in_batches(compiled(loaded.model), features, batch_size(features))
+    features = {name: np.asarray(world.examples.features[name]) for name in loaded.bulk_engine.inputs}
+    outputs = predict_in_batches(loaded.bulk_engine, features, batch_size(features))
     said = loaded.objective.predictions(outputs)
     if not world.forecasts:
         baseline = world.problem.objective.baseline(world.examples.target, world.examples.frame)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
-from tasks.online import TensorSpec
+from tasks.inference import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np

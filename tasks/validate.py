@@ -13,6 +13,7 @@ from problems.outline.problem import Problem
 from store.artifacts import ArtifactRef
 from store.steps import Lease, StepRecord
 from tasks.publish import show_validation
+from tasks.recent import RECENT
 from tasks.report import report_refused_data
 from tasks.steps import Products, Run, digests, do_once
 
@@ -49,10 +50,11 @@ def _check(problem: Problem, run: Run, frame: ArtifactRef, lease: Lease) -> Prod
 
     from validation.data_docs import render_data_docs
     from validation.gate import validate as check
+    from validation.windows import ask_of_source
 
-    result = check(
-        pd.read_parquet(run.open_store().local_path(frame)), problem.expectations(), name=f"{problem.name} examples"
-    )
+    table = pd.read_parquet(run.open_store().local_path(frame))
+    rules = ask_of_source(problem.expectations(), table, RECENT) if RECENT in table else problem.expectations()
+    result = check(table, rules, name=f"{problem.name} examples")
     passed = sum(one.success for one in result.checks)
     logger.info("validate  %s rows, %d of %d checks passed", f"{result.rows:,}", passed, len(result.checks))
     page = render_data_docs(result, title=f"Data checks: {problem.name}")

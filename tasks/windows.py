@@ -1,20 +1,24 @@
-"""Windows of pictures, read in batches so that their number does not matter; and where scores of any window go.
+"""Windows of pictures, read in chunks so that their number does not matter; and where scores of any window go.
 
 Windows that are tables are read by `tasks.tables`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from modelkeep.errors import ModelkeepError
 from problems.outline.images import SUFFIXES
+from problems.outline.problem import Stack
 from problems.outline.raw import BadInput
+from tasks.tables import Chunk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,15 +54,6 @@ class Window:
     set_aside: tuple[SetAside, ...] = ()
 
 
-@dataclass
-class Batch:
-    """Pictures (n) as arrays, with their paths, and those that could not be read."""
-
-    files: list[str] = field(default_factory=list)
-    examples: list[np.ndarray] = field(default_factory=list)
-    set_aside: list[SetAside] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class Outputs:
     """Where scores go: a row for each, what was set aside and why; and of pictures the contact sheet, in two forms."""
@@ -74,7 +69,7 @@ def open_window(problem: Problem, place: str) -> Window:
 
     A place may be one picture. Raises WindowInvalid.
     """
-    if problem.decode is None:
+    if not (isinstance(problem.rows, Stack) and problem.rows.decode):
         raise _no_pictures(problem, place)
     root = Path(place).expanduser()
     if root.is_file():
@@ -109,7 +104,7 @@ def _no_pictures(problem: Problem, place: str) -> WindowInvalid:
     return WindowInvalid(
         f"Windows of {problem.name} are tables, and this is none by its name.",
         where=place,
-        expected=f"a file ending in {', '.join(SUFFIXES_OF_TABLES)}",
+        expected=f"a file ending in {', '.join(_suffixes_of_tables(problem))}",
         next_step="give such a file",
     )
 
@@ -161,45 +156,73 @@ def _refusal(entry: os.DirEntry[str]) -> str:
 def is_table(problem: Problem, place: str) -> bool:
     """Whether a window is scored row by row, by its name."""
     suffix = Path(urlsplit(place).path if "://" in place else place).suffix.lower()
-    return problem.rows is not None and suffix in SUFFIXES_OF_TABLES
+    return suffix in _suffixes_of_tables(problem)
 
 
-def check_request(problem: Problem, place: str, output: str) -> None:
-    """Raises WindowInvalid and OutputInvalid for what can be known before anything is read."""
+def _suffixes_of_tables(problem: Problem) -> tuple[str, ...]:
+    """An array is in a .npz file only."""
+    if problem.rows is None:
+        return ()
+    return (".npz",) if isinstance(problem.rows, Stack) else SUFFIXES_OF_TABLES
+
+
+def plan_outputs(problem: Problem, place: str, output: str) -> Outputs:
+    """Where what is made of a window goes. Raises WindowInvalid and OutputInvalid, before anything is read."""
     if is_table(problem, place):
-        choose_table_outputs(output, place)
+        return choose_table_outputs(output, place)
+    return choose_outputs(output, open_window(problem, place))
+
+
+def require_window(problem: Problem, place: str) -> None:
+    """Raises WindowInvalid where a window is not there, or none of the problem's."""
+    if is_table(problem, place):
+        choose_table_outputs(".", place)
     else:
-        choose_outputs(output, open_window(problem, place))
+        open_window(problem, place)
 
 
-def check_table(problem: Problem, place: str) -> None:
-    """Raises WindowInvalid where a window is no table that is there."""
-    if problem.rows is None and problem.decode is not None:
-        raise WindowInvalid(
-            f"Windows of {problem.name} are pictures, which are not monitored yet.",
-            expected="a problem whose windows are tables",
-            next_step=f"`modelkeep predict {problem.name} --input FOLDER` scores pictures",
-        )
-    if not is_table(problem, place):
-        raise _no_pictures(problem, place)
-    choose_table_outputs(".", place)
+def require_rows(problem: Problem) -> None:
+    """Raises WindowInvalid for a problem that has no windows."""
+    if problem.rows is None:
+        raise _no_pictures(problem, "")
 
 
-def read_batches(problem: Problem, window: Window, size: int) -> Iterator[Batch]:
-    """The pictures in order, `size` at a time; of the files themselves one is held at a time."""
-    assert problem.decode is not None  # `open_window` saw to it
-    for start in range(0, len(window.files), size):
-        batch = Batch()
-        for name in window.files[start : start + size]:
-            file = readable(Path(name).as_posix())
+def read_pictures(window: Window, form: Stack, size: int, *, skip: int = 0) -> Iterator[Chunk]:
+    """The pictures in order, `size` at a time, without the first `skip` chunks; a row is a file's place in `files`.
+
+    Of the files themselves one is held at a time.
+    """
+    import numpy as np
+
+    for start in range(skip * size, len(window.files), size):
+        rows, pictures, faults = list[int](), list["np.ndarray"](), {}
+        for row in range(start, min(start + size, len(window.files))):
             try:
-                batch.examples.append(problem.decode(_read(window.root / name), file))
-                batch.files.append(file)
+                pictures.append(read_picture(window, form, row))
+                rows.append(row)
             except BadInput as fault:
-                batch.set_aside.append(SetAside(file, f"{fault.what} {fault.received}".strip()))
+                faults[row] = f"{fault.what} {fault.received}".strip()
             except OSError as fault:
-                batch.set_aside.append(SetAside(file, f"It cannot be opened: {fault.strerror}"))
-        yield batch
+                faults[row] = f"It cannot be opened: {fault.strerror}"
+        content = np.stack(pictures) if pictures else None
+        yield Chunk(start // size, np.array(rows, np.int64), content, faults)
+
+
+def read_picture(window: Window, form: Stack, row: int) -> np.ndarray:
+    """Raises BadInput, OSError."""
+    assert form.decode is not None  # `open_window` saw to it
+    name = window.files[row]
+    return form.decode(_read(window.root / name), readable(name))
+
+
+def window_digest(window: Window) -> str:
+    """SHA-256 (hex) of the names and bytes of the pictures; what cannot be opened counts by its name."""
+    told = hashlib.sha256()
+    for name in window.files:
+        told.update(f"{len(os.fsencode(name))} ".encode() + os.fsencode(name))
+        with suppress(OSError), (window.root / name).open("rb") as file:
+            told.update(hashlib.file_digest(file, "sha256").digest())
+    return told.hexdigest()
 
 
 def _read(path: Path) -> bytes:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from problems.outline.catalogue import load_problem
-from store.artifacts import Store
+from store.artifacts import ArtifactRef, Store
 from store.registry import Registry, Version
 from tasks.devices import Device
 from tasks.engines import weights_digest
+from tasks.export import _write_onnx
 from tasks.steps import Run
 
 if TYPE_CHECKING:
@@ -23,15 +24,23 @@ if TYPE_CHECKING:
 RunMaker = Callable[..., Run]
 
 
-def crown(store: Store, problem: str, model: keras.Model) -> Version:
-    """Make a model the champion of a problem, as if a run had trained it."""
+def crown(
+    store: Store, problem: str, model: keras.Model, *, with_onnx: bool = False, sources: Mapping[str, ArtifactRef] = {}
+) -> Version:
+    """Make a model the champion of a problem, as if a run had trained it with these raw files."""
     registry, number = Registry(store), len(Registry(store).versions(problem)) + 1
     run = f"{problem}-20260101T000000-{number:06d}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         model.save(path)
-        kept = store.put_file(f"runs/{problem}/{run}/fit/model.keras", path, kind="keras")
-    page = json.dumps({"artifacts": {"fit/model.keras": kept.to_dict()}}).encode()
+        kept = {"fit/model.keras": store.put_file(f"runs/{problem}/{run}/fit/model.keras", path, kind="keras")}
+        if with_onnx:
+            _write_onnx(model, Path(folder, "onnx"))
+            key = f"runs/{problem}/{run}/export/model.onnx"
+            kept["export/model.onnx"] = store.put_file(key, Path(folder, "onnx", "model.onnx"), kind="onnx")
+    told_sources = [{"source": name, "ref": ref.to_dict()} for name, ref in sources.items()]
+    artifacts = {name: ref.to_dict() for name, ref in kept.items()}
+    page = json.dumps({"artifacts": artifacts, "sources": told_sources}).encode()
     manifest = store.put_bytes(f"runs/{problem}/{run}/manifest.json", page, kind="json")
     told: Any = {"actor": "test", "reason": "test", "run": run}
     registry.register(problem, manifest=manifest, metrics={}, weights=weights_digest(model), **told)

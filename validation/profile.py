@@ -103,6 +103,7 @@ def _summarise_column(column: pd.Series[Any]) -> dict[str, Any]:
     }
 
 
+MAX_LINE = 120
 COMPOUND = "ExpectCompoundColumnsToBeUnique"
 OWN = {"ExpectNoDuplicateExamples", "ExpectClassShareToBeBetween"}
 
@@ -261,9 +262,20 @@ def _plain(text: str) -> str:
 
 
 def _source_line(draft: Draft) -> str:
-    arguments = ", ".join(f"{name}={_literal(value)}" for name, value in draft.kwargs.items())
+    arguments = [f"{name}={_literal(value)}" for name, value in draft.kwargs.items()]
     note = f"  # {draft.seen}" if draft.seen else ""
-    return f"        {'own' if draft.kind in OWN else 'gxe'}.{draft.kind}({arguments}),{note}"
+    call = f"        {'own' if draft.kind in OWN else 'gxe'}.{draft.kind}("
+    line = f"{call}{', '.join(arguments)}),{note}"
+    if len(line) <= MAX_LINE:
+        return line
+    return "\n".join([f"{call}{note}", *(_on_lines(name, value) for name, value in draft.kwargs.items()), "        ),"])
+
+
+def _on_lines(name: str, value: Any) -> str:
+    if not isinstance(value, list):
+        return f"            {name}={_literal(value)},"
+    items = [f"                {_literal(item)}," for item in value]
+    return "\n".join([f"            {name}=[", *items, "            ],"])
 
 
 def _literal(value: Any) -> str:

@@ -16,7 +16,10 @@ def rule_text(expectation_type: str, kwargs: Kwargs) -> str:
     mostly = kwargs.get("mostly")
     if mostly is not None and float(mostly) < 1:
         text += f", in at least {float(mostly):.6g} of the rows"
-    return f"{text}, where {kwargs['row_condition']}" if kwargs.get("row_condition") else text
+    condition = kwargs.get("row_condition")
+    if isinstance(condition, Mapping):  # as Great Expectations keeps one that is given as text
+        condition = condition.get("pass_through_filter", condition)
+    return f"{text}, where {condition}" if condition else text
 
 
 def subject(kwargs: Kwargs) -> str:

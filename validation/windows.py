@@ -1,4 +1,4 @@
-"""A window of new data against the expectations of its problem: those about columns that it has."""
+"""Windows of new data against the expectations of their problem: those about columns that they have."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ def validate_window(
     choose = rules_of_a_window if is_large else rules_of_one_row
     rules = choose(expectations, columns)
     return validate(frame, rules, name=name) if rules else None
+
+
+def ask_of_source(expectations: Sequence[Expectation], frame: pd.DataFrame, recent: str) -> list[Expectation]:
+    """The same rules for a frame of which some rows, where the column `recent` is true, come from windows.
+
+    A rule about a column that these do not have looks at the other rows alone.
+    """
+    empty = {str(name) for name, is_empty in frame[frame[recent]].isna().all().items() if is_empty}
+    condition = {"row_condition": f"{recent} == False", "condition_parser": "pandas"}
+    return [one.copy(update=condition) if empty.intersection(read_columns(one)) else one for one in expectations]

@@ -17,6 +17,7 @@ from problems.outline.problem import (
     Rows,
     Source,
     Stack,
+    Truth,
     Wear,
 )
 from problems.outline.recommendation import Recommendation
@@ -71,6 +72,7 @@ __all__ = [
     "Stack",
     "Stratified",
     "TestOnly",
+    "Truth",
     "Wear",
     "WithinGroup",
     "search",

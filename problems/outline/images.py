@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
+    from problems.outline.problem import Inputs
+
 # Formats with a decoder inside Pillow; others, such as EPS, start programs.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
@@ -121,6 +123,14 @@ def _unreadable(data: bytes, name: str, fault: str) -> ImageUnreadable:
         received=f"{kind}{len(data):,} bytes: {fault}",
         next_step="get the file again, convert it, or leave it out",
     )
+
+
+def picture_inputs(images: np.ndarray) -> Inputs:
+    """`image`, uint8 (n, height, width, 3), and a summary of each picture (`summarise_images`)."""
+    from problems.outline.problem import Inputs
+    from validation.summaries import summarise_images
+
+    return Inputs({"image": images}, summarise_images(images))
 
 
 @dataclass(frozen=True)

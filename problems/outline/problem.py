@@ -179,6 +179,28 @@ class Inputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Truth:
+    """How the frame of examples holds the target: so windows whose truth has come can be trained on, and `--labels` may
+    be in the source's own words.
+
+    `column`  its name in the frame
+    `words`   the number of the class that each word means; empty where the column holds the target's numbers. Where
+              several words mean one class, the column stays empty for windows
+    """
+
+    column: str
+    words: Mapping[str, int] = field(default_factory=dict)
+
+    def write(self, target: np.ndarray) -> list[Any] | np.ndarray:
+        """The column for a target (n,): its numbers, or the words for them; None where there is more than one."""
+        if not self.words:
+            return target
+        numbers = list(self.words.values())
+        said = {number: word for word, number in self.words.items() if numbers.count(number) == 1}
+        return [said.get(int(number)) for number in target]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """How rows of a table become what a model takes: a problem's `read` uses `inputs`, and so does `predict`.
 
@@ -186,16 +208,24 @@ class Rows:
     `inputs`   a frame with these columns → Inputs; what becomes of a row depends on this row alone, and from the frame
                that it gives it makes the same features again
     `ids`      columns (str) that stand beside the scores where a window has them
+    `shown`    columns of the frame that `inputs` makes, which stand beside the scores
     `missing_values`  texts that stand for a missing value
-    `labelled`  (the frame of `inputs`, the target (n,) that has come since) → the frame as `read` gives it, so that
-               windows can be trained on; None where a row and its target do not tell all that is in it
+    `files`    names of sources that `inputs` needs too: it gets them, paths by name, as its second argument, as they
+               were when the model was trained
+    `is_series`  whether what is said of a row hangs on the rows before it, such as the past of a series: a window is
+               then taken whole, and holds a million rows at most
+    `truth`    where the frame has the target, so that windows can be trained on. What else `read` puts into the frame
+               stays empty for them: rules about it look at the source's rows alone
     """
 
     columns: Mapping[str, str]
-    inputs: Callable[[pd.DataFrame], Inputs]
+    inputs: Callable[..., Inputs]
     ids: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     missing_values: tuple[str, ...] = ("",)
-    labelled: Callable[[pd.DataFrame, np.ndarray], pd.DataFrame] | None = None
+    files: tuple[str, ...] = ()
+    is_series: bool = False
+    truth: Truth | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,12 +233,15 @@ class Stack:
     """How an array of examples, such as pictures, becomes what a model takes: as Rows, for windows in a .npz file.
 
     `name`, `dtype` and `shape` are the array's, its first axis left out; `inputs` takes some of its entries.
+    `decode`: (bytes of a file, its name) → one entry, where examples are files of pictures; raises ImageUnreadable.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     inputs: Callable[[np.ndarray], Inputs]
+    truth: Truth | None = None
+    decode: Callable[[bytes, str], np.ndarray] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,8 +278,6 @@ class Problem:
     `words`         the words of each row of a frame by feature, for features (n, width) that number the last `width` of
                     them, 0 for none: which of them matter is shown
     `variants`      named settings of the hyperparameters that are worth comparing
-    `decode`        (bytes of a file, its name) → one example of the model's only input, where examples are files of
-                    their own, such as pictures: `read` uses it, and so does `predict`. Raises BadInput
     `rows`          how a row without its target becomes what the model takes: `read` uses it, and so does `predict`
     `drift`         how far new data may move away before somebody should look
     `wear`          how its examples get worse with time, for a simulation
@@ -271,7 +302,6 @@ class Problem:
     words: Mapping[str, Callable[[pd.DataFrame], list[list[str]]]] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pretrained: Pretrained | None = None
-    decode: Callable[[bytes, str], np.ndarray] | None = None
     rows: Rows | Stack | None = None
     drift: Drift = field(default_factory=Drift)
     wear: Wear | None = None

@@ -100,6 +100,16 @@ class Ragged:
             )
 
 
+def concatenate(parts: Sequence[Any]) -> Any:
+    """Arrays, or all of them Ragged of one width and form, one behind the other."""
+    import numpy as np
+
+    if not isinstance(parts[0], Ragged):
+        return np.concatenate(parts)
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    return replace(parts[0], values=np.concatenate([part.values for part in parts]), offsets=_offsets(lengths))
+
+
 def flatten(sequences: Sequence[Sequence[int]] | np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Values (of `dtype`) and offsets (int64) of lists of whole numbers. Raises OverflowError for too large ones."""
     import numpy as np

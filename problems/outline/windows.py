@@ -1,8 +1,7 @@
-"""Windows over an evenly spaced series: examples of what was known, and of what came some moments later."""
+"""Windows over an evenly spaced series: what was known some moments before each of its values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from problems.outline.hyperparameters import Hyperparameters, search
@@ -10,36 +9,34 @@ from problems.outline.hyperparameters import Hyperparameters, search
 if TYPE_CHECKING:
     import keras
     import numpy as np
+    import pandas as pd
 
     from problems.outline.problem import Examples
 
 
-@dataclass(frozen=True)
-class Windows:
-    """`values` (n, length) float32, oldest first; `target` (n,) float32; `last` int64 (n,): the place of each
-    window's last value in the series."""
-
-    values: np.ndarray
-    target: np.ndarray
-    last: np.ndarray
-
-
-def slide(series: np.ndarray, *, length: int, horizon: int) -> Windows:
-    """Every window of `length` values with the value `horizon` moments after its last one.
-
-    `series` is (m,), evenly spaced in time, NaN where nothing was measured: windows with a NaN are left out.
-    """
+def look_back(series: np.ndarray, *, length: int, horizon: int) -> np.ndarray:
+    """For each of the m moments of a series (m,), evenly spaced, the `length` values up to `horizon` moments before it:
+    float32 (m, length), oldest first; NaN where there was none yet, or nothing was measured."""
     import numpy as np
 
-    series = np.asarray(series, np.float32)
-    count = max(len(series) - length - horizon + 1, 0)
-    last = np.arange(count) + length - 1
-    values = (
-        np.lib.stride_tricks.sliding_window_view(series, length)[:count] if count else np.empty((0, length), np.float32)
-    )
-    target = series[last + horizon]
-    whole = np.isfinite(values).all(axis=1) & np.isfinite(target)
-    return Windows(values[whole], target[whole], last[whole])
+    before = np.concatenate([np.full(length + horizon - 1, np.nan, np.float32), np.asarray(series, np.float32)])
+    return np.lib.stride_tricks.sliding_window_view(before, length)[: len(series)]
+
+
+def look_back_by_month(months: pd.Series, values: pd.Series, *, length: int, horizon: int) -> np.ndarray:
+    """The same for rows (n) in any order: float32 (n, length). Of a month that is there twice the last value counts."""
+    import numpy as np
+    import pandas as pd
+
+    known = pd.Series(values.to_numpy(), pd.DatetimeIndex(months)).groupby(level=0).last().asfreq("MS")
+    places = known.index.get_indexer(pd.Index(months))
+    before = np.full((len(places), length), np.nan, np.float32)
+    before[places >= 0] = look_back(known.to_numpy(), length=length, horizon=horizon)[places[places >= 0]]
+    return before
+
+
+def beginning_of_month(moments: pd.Series) -> pd.Series:
+    return moments.dt.to_period("M").dt.to_timestamp()
 
 
 class WindowHyperparameters(Hyperparameters):

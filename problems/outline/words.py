@@ -7,7 +7,8 @@ The raw files hold ranks: 1 is the most frequent word. Models see ids, as `keras
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,10 +38,10 @@ def encode_ranks(ranks: np.ndarray, offsets: np.ndarray, num_words: int) -> tupl
     return ids, longer
 
 
-def encode_text(text: str, word_index: Mapping[str, int], num_words: int) -> list[int]:
-    """Ids of a raw text. As in the published test data, a word that the index does not have is skipped."""
-    ranks = [word_index[word] for word in split_words(text) if word in word_index]
-    return [START, *(rank + SHIFT if rank < num_words - SHIFT else RARE for rank in ranks)]
+def rank_texts(texts: Iterable[str], word_index: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks (int32) and offsets of raw texts. As in the published test data, a word that the index does not have is
+    skipped."""
+    return flatten([[word_index[word] for word in split_words(text) if word in word_index] for text in texts], "int32")
 
 
 def split_words(text: str) -> list[str]:
@@ -48,8 +49,9 @@ def split_words(text: str) -> list[str]:
     return [word for word in text.lower().translate(_GAPS).split(" ") if word]
 
 
-def read_word_index(path: Path) -> dict[str, int]:
-    """Rank by word, from a JSON object. Raises BadInput."""
+@lru_cache(maxsize=2)
+def read_word_index(path: Path) -> Mapping[str, int]:
+    """Rank by word, from a JSON object. A file is read once. Raises BadInput."""
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as fault:
@@ -102,6 +104,16 @@ def describe_texts(
     if word_index is not None:
         frame.insert(0, "text", _excerpts(ranks, offsets, word_index))  # first, for those who look at examples
     return frame
+
+
+def read_raw_texts(
+    table: pd.DataFrame, column: str, word_index: Mapping[str, int], num_words: int
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Ids and offsets of the raw texts in a column; and that column with what `describe_texts` says of them, but for
+    what depends on the other texts."""
+    ranks, offsets = rank_texts(table[column].fillna(""), word_index)
+    described = describe_texts(ranks, offsets, num_words, None).drop(columns="repeated")
+    return *encode_ranks(ranks, offsets, num_words), table[[column]].join(described)
 
 
 def _excerpts(ranks: np.ndarray, offsets: np.ndarray, word_index: Mapping[str, int]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from problems.outline import Backtest, Examples, Forecast
 from problems.outline.forecast import COVERAGE
-from problems.outline.windows import WindowHyperparameters, build_window_model, slide
+from problems.outline.windows import WindowHyperparameters, build_window_model, look_back, look_back_by_month
 from tasks.evaluation import evaluate
 from tasks.resampling import _draw_blocks
 from tests.tasks.test_evaluation import problem_with
@@ -130,25 +130,33 @@ def test_folds_that_the_gap_leaves_nothing_to_train_on_are_left_out() -> None:
 
 
 def test_a_window_is_followed_by_what_came_a_horizon_later() -> None:
-    windows = slide(np.arange(10), length=3, horizon=2)
-    assert windows.values.dtype == np.float32
-    assert windows.values[0].tolist() == [0, 1, 2] and windows.target[0] == 4
-    assert windows.values[-1].tolist() == [5, 6, 7] and windows.target[-1] == 9
-    assert windows.last.tolist() == list(range(2, 8))
+    known = look_back(np.arange(10), length=3, horizon=2)
+    assert known.dtype == np.float32 and known.shape == (10, 3)
+    assert known[4].tolist() == [0, 1, 2] and known[9].tolist() == [5, 6, 7]
+    assert np.isnan(known[3]).tolist() == [True, False, False] and np.isnan(known[0]).all()
 
 
 def test_windows_over_a_hole_and_of_a_short_series_are_left_out() -> None:
     series = np.arange(10.0)
     series[5] = np.nan
-    assert slide(series, length=3, horizon=1).last.tolist() == [2, 3, 8]
-    assert len(slide(np.arange(4), length=3, horizon=2).target) == 0
+    whole = np.isfinite(look_back(series, length=3, horizon=1)).all(axis=1)
+    assert np.flatnonzero(whole).tolist() == [3, 4, 5, 9]
+    assert not np.isfinite(look_back(np.arange(4), length=3, horizon=2)).all(axis=1).any()
+
+
+def test_what_was_known_of_months_in_any_order_with_holes_and_copies() -> None:
+    months = pd.to_datetime(pd.Series(["2020-05-01", "2020-01-01", "2020-02-01", "2020-02-01", "2020-03-01", None]))
+    known = look_back_by_month(months, pd.Series([np.nan, 1.0, 7.0, 2.0, 3.0, 9.0]), length=2, horizon=2)
+    assert known[0].tolist() == [2, 3]
+    assert known[4, 1] == 1 and np.isnan(known[4, 0])
+    assert np.isnan(known[[1, 2, 3, 5]]).all()
 
 
 @pytest.mark.parametrize("network", ["linear", "dense", "convolution", "lstm"])
 def test_an_untrained_window_model_goes_on_as_the_training_rows_did_on_average(network: str) -> None:
     """And so at a level that it was not trained on."""
-    windows = slide(np.arange(60), length=24, horizon=3)
-    train = Examples({"window": windows.values}, windows.target, pd.DataFrame(index=range(len(windows.target))))
+    known = look_back(np.arange(60), length=24, horizon=3)[26:]
+    train = Examples({"window": known}, np.arange(26, 60, dtype=np.float32), pd.DataFrame(index=range(34)))
     model = build_window_model(WindowHyperparameters(network=network, units=4), train)
-    ahead = model({"window": windows.values[:2] + 1000})
+    ahead = model({"window": known[:2] + 1000})
     assert np.asarray(ahead).ravel() == pytest.approx([1023 + 3, 1024 + 3], abs=1e-2)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from problems.movie_reviews import NUM_LAST_WORDS, NUM_WORDS, encode_review, expectations, problem, score_reviews
+from problems.movie_reviews import NUM_LAST_WORDS, NUM_WORDS, WORD_INDEX, expectations, inputs, problem
 from problems.outline import Examples, Files
 from problems.outline.ragged import Ragged
 from problems.outline.raw import BadInput
@@ -39,6 +43,18 @@ def make_sample(folder: Path, num_reviews: int = 600) -> Path:
     path = folder / "reviews.csv"
     path.write_text("\n".join(lines))
     return path
+
+
+def write_index(folder: Path, index: Mapping[str, int]) -> dict[str, Path]:
+    path = folder / WORD_INDEX
+    path.write_text(json.dumps(index))
+    return {WORD_INDEX: path}
+
+
+def score_reviews(model: keras.Model, texts: list[str], files: Mapping[str, Path]) -> np.ndarray:
+    features = inputs(pd.DataFrame({"review": texts}), files).features
+    scores: np.ndarray = model.predict({name: features[name][:] for name in model.input}, verbose=0)[:, 0]
+    return scores
 
 
 def train(run: Run) -> tuple[Store, Examples, StepRecord, StepRecord]:
@@ -114,13 +130,23 @@ def test_a_model_of_the_sample_scores_raw_english(make_run: RunMaker, tmp_path: 
     run = make_run("movie_reviews", {"epochs": 6, "batch_size": 32}, data=str(make_sample(tmp_path)))
     store, _, _, fitted = train(run)
     model = load_model(store.local_path(fitted.products["model"]))
-    good, bad = score_reviews(model, ["Superb, word1 word2: SUPERB!", "word1<br />dreadful... unheard-of"], INDEX)
+    texts = ["Superb, word1 word2: SUPERB!", "word1<br />dreadful... unheard-of"]
+    good, bad = score_reviews(model, texts, write_index(tmp_path, INDEX))
     assert good > 0.5 > bad
 
 
-def test_a_review_is_encoded_by_the_published_word_index() -> None:
-    index = {"the": 1, "film": 19, "unusual": 9_996, "usual": 9_997}
-    assert encode_review("The film: <b>unusual</b>, usual, nonesuch", index) == [1, 4, 22, 9_999, 2]
+def test_a_review_is_encoded_by_the_published_word_index(tmp_path: Path) -> None:
+    index = write_index(tmp_path, {"the": 1, "film": 19, "unusual": 9_996, "usual": 9_997})
+    made = inputs(pd.DataFrame({"review": ["The film: <b>unusual</b>, usual, nonesuch", None]}), index)
+    assert made.features["sequence"][:][:, :6].tolist() == [[1, 4, 22, 9_999, 2, 0], [1, 0, 0, 0, 0, 0]]
+    assert made.frame["length"].tolist() == [4, 0] and made.frame["rare_share"].tolist() == [0.25, 0]
+
+
+def test_rows_of_a_window_are_described_as_those_of_training_are(tmp_path: Path) -> None:
+    trained = read_sample(make_sample(tmp_path)).frame
+    made = inputs(pd.DataFrame({"review": ["word1 superb"]}), write_index(tmp_path, INDEX)).frame
+    assert set(made) - {"review"} < set(trained)
+    assert {"length", "rare_share", "min", "max"} <= set(made)
 
 
 @pytest.mark.parametrize("network", ["convnet", "lstm"])
@@ -132,16 +158,12 @@ def test_networks_over_the_order_of_words_train_on_the_sequences_alone(
     store, examples, prepared, fitted = train(run)
     model = load_model(store.local_path(fitted.products["model"]))
     assert list(model.input) == ["sequence"] and set(examples.features) == {"words", "sequence"}
-    assert score_reviews(model, ["word1 superb"], INDEX).shape == (1,)
+    assert score_reviews(model, ["word1 superb"], write_index(tmp_path, INDEX)).shape == (1,)
     assert len(load_rows(store, prepared).test) == 80
 
 
 @pytest.mark.data
 def test_the_real_reviews_train_to_the_books_accuracy_and_score_raw_english(make_run: RunMaker) -> None:
-    import json
-
-    import pandas as pd
-
     mirror = os.environ["MODELKEEP_MIRROR"]
     store, examples, prepared, fitted = train(make_run("movie_reviews", mirror=mirror))
     frame = examples.frame
@@ -153,7 +175,7 @@ def test_the_real_reviews_train_to_the_books_accuracy_and_score_raw_english(make
     assert ((test["probability"] >= 0.5) == test["target"]).mean() >= 0.875
     assert len(test) == len(load_rows(store, prepared).test)
 
-    index = json.loads(Path(mirror, "imdb_word_index.json").read_text())
+    index = {WORD_INDEX: Path(mirror, WORD_INDEX)}
     model = load_model(store.local_path(fitted.products["model"]))
     texts = [
         "A wonderful film. The acting is superb, the story is moving, and I loved every minute. Highly recommended!",
@@ -167,7 +189,7 @@ def test_a_word_is_added_to_a_review_in_both_of_its_forms() -> None:
     awful, wonderful = (behaviour.change for behaviour in problem.behaviours)
     words, sequence = np.zeros((2, NUM_WORDS), np.uint8), np.array([[1, 7, 8, 0], [1, 0, 0, 0]], np.int16)
     assert awful({"words": words})["words"].sum() == 2 and not words.any()
-    number = encode_review("awful", {"awful": 370})[-1]
+    number = 370 + 3
     assert awful({"words": words})["words"][:, number].tolist() == [1, 1]
-    number = encode_review("wonderful", {"wonderful": 386})[-1]
+    number = 386 + 3
     assert wonderful({"sequence": sequence})["sequence"].tolist() == [[1, 7, number, 0], [number, 0, 0, 0]]

@@ -12,7 +12,7 @@ from problems.outline.raw import BadInput
 from problems.outline.words import (
     describe_texts,
     encode_ranks,
-    encode_text,
+    rank_texts,
     read_ranks_csv,
     read_word_index,
     split_words,
@@ -37,8 +37,10 @@ def test_many_words_need_wider_ids() -> None:
 
 def test_a_raw_text_becomes_the_ids_of_its_ranks() -> None:
     text = "It's <br />FINE!\nThe unheard-of film; RARE."
-    ids, _ = encode_ranks(*flatten([[4, 6, 5, 1, 3, 7]], "int32"), num_words=10)
-    assert encode_text(text, INDEX, num_words=10) == ids.tolist() == [1, 7, 9, 8, 4, 6, 2]
+    ranks, offsets = rank_texts([text, ""], INDEX)
+    assert (ranks.tolist(), offsets.tolist()) == ([4, 6, 5, 1, 3, 7], [0, 6, 6])
+    ids, _ = encode_ranks(ranks, offsets, num_words=10)
+    assert ids.tolist() == [1, 7, 9, 8, 4, 6, 2, 1]
 
 
 @pytest.mark.parametrize(

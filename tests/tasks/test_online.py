@@ -21,6 +21,7 @@ from store.artifacts import Store
 from store.registry import Registry
 from tasks import served as serving
 from tasks.champion import load_champion
+from tasks.ingest import read_sources
 from tasks.kept_windows import KeptWindow, find_window
 from tasks.online import (
     ChampionChanged,
@@ -36,6 +37,7 @@ from tasks.request_log import RequestLog
 from tasks.row_fields import to_content
 from tasks.score import score
 from tasks.served import ChampionWatch, ServedProblem
+from tests.problems import test_co2
 from tests.tasks.test_score_rows import SAMPLES, make_champion, read_problem
 from tests.training_store import crown
 
@@ -99,6 +101,19 @@ def test_rows_get_online_what_they_get_in_a_file(name: str, tmp_path: Path) -> N
         said, wanted = [one["probabilities"][problem.objective.positive] for one in answers], expected["probability"]
         assert [one["predicted"] for one in answers] == expected["predicted"].tolist()
     np.testing.assert_allclose(said, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_each_question_about_a_series_is_answered_from_its_own_past(tmp_path: Path) -> None:
+    problem, path, store = load_problem("co2"), test_co2.make_sample(tmp_path), open_store(str(tmp_path / "store"))
+    (tmp_path / "raw").mkdir()
+    make_champion(problem, read_sources(problem, store, "", str(path), str(tmp_path / "raw")), tmp_path)
+    model = OnlineModel(problem, load_champion(problem, store))
+    months = pd.date_range("2020-01-01", periods=48, freq="MS").to_pydatetime()
+    low, high = ([{"month": month, "value": level} for month in months] for level in (400.0, 420.0))
+    first, second = answer(model, low, high)
+    assert all("num_known" in one["error"] for one in [*first[:47], *second[:47]])
+    assert second[-1]["prediction"] - first[-1]["prediction"] == pytest.approx(20, abs=1e-3)
+    assert answer(model, high) == [second]
 
 
 def test_questions_of_a_batch_get_their_own_rows_and_bad_rows_their_errors(store: Store, rows: list[Any]) -> None:

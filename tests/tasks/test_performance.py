@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 
 from problems.outline import Binary, Multiclass, Regression
-from tasks.performance import LabelsInvalid, calibrate, estimate_performance, measure_performance, read_labels
+from problems.outline.catalogue import load_problem
+from tasks.performance import (
+    LabelsInvalid,
+    calibrate,
+    check_labels,
+    estimate_performance,
+    measure_performance,
+    read_labels,
+)
 
 CHURN = Binary(positive="leaves", negative="stays", main_metric="accuracy")
 PRICES = Regression(unit="k$")
@@ -101,11 +109,31 @@ def test_labels_are_classes_by_name_or_number_and_rows_without_a_score_are_left_
     path = tmp_path / "labels.csv"
     scored = pd.Series([0, 2, 3])
     path.write_text("row,target\n0,leaves\n1,stays\n3,stays\n")
-    assert read_labels(path, CHURN, scored).to_dict() == {0: 1, 3: 0}
+    assert read_labels(path, CHURN, {}, scored).to_dict() == {0: 1, 3: 0}
     path.write_text("row,target\n0,1\n2,\n3,0\n")
-    assert read_labels(path, CHURN, scored).to_dict() == {0: 1, 3: 0}
+    assert read_labels(path, CHURN, {}, scored).to_dict() == {0: 1, 3: 0}
     pd.DataFrame({"row": [2, 3], "target": [21.5, 8]}).to_parquet(tmp_path / "l.parquet")
-    assert read_labels(tmp_path / "l.parquet", PRICES, scored).to_dict() == {2: 21.5, 3: 8.0}
+    assert read_labels(tmp_path / "l.parquet", PRICES, {}, scored).to_dict() == {2: 21.5, 3: 8.0}
+
+
+def test_labels_may_be_in_the_words_of_the_source_but_not_in_both_at_once(tmp_path: Path) -> None:
+    path, words = tmp_path / "labels.csv", {"No": 0, "Yes": 1, "Perhaps": 1}
+    path.write_text("row,target\n0,Yes\n1,No\n3,Perhaps\n")
+    assert read_labels(path, CHURN, words, pd.Series([0, 1, 2, 3])).to_dict() == {0: 1, 1: 0, 3: 1}
+    path.write_text("row,target\n0,Yes\n1,No\n3,leaves\n")
+    with pytest.raises(LabelsInvalid) as error:
+        read_labels(path, CHURN, words)
+    assert "'leaves' in row 3" in str(error.value) and "stays, leaves, No, Yes, Perhaps" in str(error.value)
+
+
+def test_labels_are_read_before_anything_is_scored(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("row,target\n0,Yes\n1,Never\n")
+    with pytest.raises(LabelsInvalid, match="cannot be used"):
+        check_labels(str(path), load_problem("churn"))
+    path.write_text("row,target\n0,Yes\n1,No\n")
+    check_labels(str(path), load_problem("churn"))
+    check_labels("https://example.org/labels.csv", load_problem("churn"))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +151,7 @@ def test_labels_that_do_not_fit_say_what_is_wrong(tmp_path: Path, text: str, sai
     path = tmp_path / "labels.csv"
     path.write_text(text)
     with pytest.raises(LabelsInvalid) as error:
-        read_labels(path, CHURN, pd.Series([0, 1]))
+        read_labels(path, CHURN, {}, pd.Series([0, 1]))
     assert said in str(error.value)
     with pytest.raises(LabelsInvalid, match="cannot be used"):
-        read_labels(tmp_path / "none.csv", CHURN, pd.Series([0, 1]))
+        read_labels(tmp_path / "none.csv", CHURN, {}, pd.Series([0, 1]))

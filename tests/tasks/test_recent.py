@@ -13,21 +13,22 @@ from modelkeep.errors import ModelkeepError
 from problems.churn import problem
 from problems.outline import Backtest, Examples, KFold, Stratified
 from problems.outline.catalogue import load_problem, problem_names
+from problems.outline.problem import Rows
 from problems.outline.splits import Split
 from store import open_store
 from store.artifacts import Store
 from store.errors import ArtifactMissing
 from tasks.examples import load_examples
 from tasks.ingest import ingest
-from tasks.kept_windows import keep_labels, keep_window, labelled_windows
+from tasks.kept_windows import find_window, keep_labels, keep_window, labelled_windows
 from tasks.prepare import load_rows, prepare
 from tasks.recent import (
     RECENT,
     append_windows,
     can_learn_from_windows,
     divide,
+    has_rows,
     leave_out_later,
-    make_examples,
     time_column,
 )
 from tasks.requests import Request
@@ -104,14 +105,16 @@ def test_labels_that_are_gone_or_others_by_now_are_not_trained_on(store: Store, 
         append_windows(problem, store, read_customers(make_customers(50, 2)), [("w", "0" * 64)])
 
 
-@pytest.mark.parametrize("name", [name for name in problem_names() if can_learn_from_windows(load_problem(name))])
-def test_the_frame_of_a_problem_gives_the_same_features_again(name: str) -> None:
-    assert name == "churn", "give this test examples of the other problem too"
-    examples = read_customers(make_customers(200, 1))
-    again = make_examples(problem, examples.frame, pd.Series(examples.target), examples.target.dtype)
-    for feature, array in examples.features.items():
-        np.testing.assert_array_equal(again.features[feature], array)
-    pd.testing.assert_frame_equal(again.frame[["Churn", "tenure"]], examples.frame[["Churn", "tenure"]])
+@pytest.mark.parametrize("name", [name for name in problem_names() if isinstance(load_problem(name).rows, Rows)])
+def test_every_problem_whose_windows_are_tables_learns_from_them_when_their_truth_has_come(name: str) -> None:
+    assert can_learn_from_windows(load_problem(name))
+
+
+def test_an_array_whose_rows_were_not_kept_cannot_be_learnt_from(store: Store, tmp_path: Path) -> None:
+    keep_customers(store, make_customers(30, 1), "w", tmp_path)
+    kept = find_window(store, "churn", "w")
+    assert kept is not None
+    assert has_rows(problem, kept) and not has_rows(load_problem("digits"), kept)
 
 
 # Parts

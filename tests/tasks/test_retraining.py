@@ -130,9 +130,9 @@ def test_the_same_file_counts_once_however_many_versions_have_scored_it(
     assert [window for window, _ in usable_windows(store, "churn")] == [first]
 
 
-def test_a_problem_whose_windows_do_not_tell_all_wants_a_file(store: Store) -> None:
-    assert usable_windows(store, "housing") == ()
-    assert "--data FILE" in retraining._how_to_bring_news("housing")
+def test_a_problem_whose_windows_are_not_scored_by_rows_wants_a_file(store: Store) -> None:
+    assert usable_windows(store, "co2") == ()
+    assert "--data FILE" in retraining._how_to_bring_news("co2")
 
 
 def test_between_two_retrainings_lies_the_cooldown(place: str, store: Store) -> None:

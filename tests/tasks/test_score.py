@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from problems.outline import Binary, Multiclass, Regression
+from problems.outline import Binary, Multiclass
 from problems.photos import problem as photos
 from store import open_store
 from store.registry import Registry
-from tasks import score as scoring
 from tasks.champion import NoChampion, load_champion
 from tasks.contact_sheet import MOST_ON_PICTURE, Shown, draw_sheet, render_sheet, small_jpeg
 from tasks.fit import ModelCannotBeKept
+from tasks.kept_windows import choose_window
 from tasks.score import answer, score
 from tasks.windows import SetAside, WindowInvalid
 from tests.photo_champion import CLASSES, register_champion
@@ -79,7 +79,7 @@ def test_a_picture_of_any_form_is_scored(folder: Path, tmp_path: Path, store: st
     for name, change in FORMS.items():
         change(red).save(folder / name)
     red.save(folder / "moving.gif", save_all=True, append_images=[Image.new("RGB", red.size, "blue")] * 3)
-    Image.new("L", red.size, 128).save(folder / "grey.jpg")
+    Image.effect_noise(red.size, 60).save(folder / "grey.jpg")
     table, aside, _ = scored(folder, tmp_path, store)
     labels = dict(zip(table["file"], table["label_1"], strict=True))
     assert {labels[name] for name in (*FORMS, "moving.gif")} == {"red"}
@@ -102,16 +102,43 @@ def test_a_picture_that_cannot_be_read_is_set_aside_and_the_others_are_scored(
     assert "page &lt;b&gt;.jpg" in page and "<b>" not in page
 
 
-def test_answers_do_not_depend_on_how_pictures_fall_into_batches(
+def test_answers_do_not_depend_on_how_pictures_fall_into_chunks(
     folder: Path, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         Image.effect_noise((40, 40), 30 + number).convert("RGB").save(folder / f"noise{number}.png")
     first, _, _ = scored(folder, tmp_path, store)
-    monkeypatch.setattr(scoring, "_BATCH", 2)
+    monkeypatch.setattr("tasks.score_rows.CHUNK_ROWS", 2)
     second, _, _ = scored(folder, tmp_path, store)
     assert first["label_1"].tolist() == second["label_1"].tolist()
     assert first["probability_1"].to_numpy() == pytest.approx(second["probability_1"].to_numpy(), abs=1e-5)
+
+
+def test_a_picture_unlike_any_that_was_learnt_from_is_set_aside_with_the_rule_that_it_breaks(
+    folder: Path, tmp_path: Path, store: str
+) -> None:
+    Image.new("RGB", (64, 48), "grey").save(folder / "blank.png")
+    table, aside, _ = scored(folder, tmp_path, store)
+    assert aside["file"].tolist() == ["blank.png"] and "std" in aside["reason"][0] and len(table) == 3
+
+
+def test_a_folder_is_kept_as_a_window_and_not_scored_twice_until_it_changes(
+    folder: Path, tmp_path: Path, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "notes.txt").write_text("not a picture")
+    with caplog.at_level("INFO", "modelkeep"):
+        first, _, page = scored(folder, tmp_path, store)
+        assert "already" not in caplog.text
+        second, _, same_page = scored(folder, tmp_path, store)
+        assert "already" in caplog.text
+    pd.testing.assert_frame_equal(first, second)
+    assert page == same_page
+    kept = choose_window(open_store(store), "photos")
+    assert (kept.num_scored, kept.num_set_aside, kept.input["size"]) == (3, 1, 3)
+    scores = pd.read_parquet(open_store(store).local_path(kept.artifacts["scores"]))
+    assert scores["file"].tolist() == ["blue.jpg", "green.jpg", "red.jpg"]
+    Image.new("RGB", (64, 48), COLOURS["red"]).save(folder / "blue.jpg", quality=95)
+    assert scored(folder, tmp_path, store)[0]["label_1"].tolist() == ["red", "green", "red"]
 
 
 def test_if_nothing_can_be_read_nothing_is_written_and_an_earlier_answer_stays(
@@ -156,10 +183,10 @@ def test_the_champion_that_is_asked_is_the_one_of_now(folder: Path, tmp_path: Pa
 
 
 def test_of_few_classes_all_are_told_and_other_objectives_answer_in_their_own_columns() -> None:
-    three = answer(Multiclass(classes=("a", "b", "c")), np.array([[0.2, 0.5, 0.3]]))
-    assert three.filter(like="label").to_numpy().tolist() == [["b", "c", "a"]]
-    assert answer(Binary(), np.array([[0.9]]))["predicted"].tolist() == ["yes"]
-    assert answer(Regression(), np.array([[2.0]]))["prediction"].tolist() == [2.0]
+    three = Multiclass(classes=("a", "b", "c"))
+    told = answer(three, three.predictions(np.array([[0.2, 0.5, 0.3]])))
+    assert told.filter(like="label").to_numpy().tolist() == [["b", "c", "a"]]
+    assert answer(Binary(), Binary().predictions(np.array([[0.9]])))["predicted"].tolist() == ["yes"]
 
 
 # --- contact sheets ------------------------------------------------------------------------------------------------

@@ -10,18 +10,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from problems.digits import problem as digits
 from problems.housing import problem as housing
+from problems.outline import Stack
+from problems.photos import decode
 from problems.photos import problem as photos
 from tasks.windows import (
     OutputInvalid,
     WindowInvalid,
-    check_table,
     choose_outputs,
     choose_table_outputs,
     is_table,
     open_window,
-    read_batches,
+    read_pictures,
+    readable,
+    require_rows,
+    require_window,
+    window_digest,
 )
+
+assert isinstance(photos.rows, Stack)
+FORM: Stack = photos.rows
 
 
 def save(path: Path, colour: str = "red") -> Path:
@@ -77,17 +86,20 @@ def test_links_are_not_followed_even_in_circles(folder: Path, tmp_path: Path) ->
 def test_a_name_that_is_not_utf_8_is_read_and_told_in_letters_that_can_be_written(folder: Path) -> None:
     data = (folder / "b.JPG").read_bytes()
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes(data)
-    (batch,) = read_batches(photos, open_window(photos, str(folder)), 10)
-    assert batch.files == ["a/deep/x.png", "b.JPG", "caf\ufffd.jpg"]
-    "".join(batch.files).encode()
+    window = open_window(photos, str(folder))
+    (chunk,) = read_pictures(window, FORM, 10)
+    assert chunk.rows.tolist() == [0, 1, 2] and readable(window.files[2]) == "caf\ufffd.jpg"
+    readable(window.files[2]).encode()
 
 
-def test_batches_are_full_but_the_last_and_hold_what_the_problem_decodes(folder: Path) -> None:
+def test_chunks_are_full_but_the_last_and_hold_what_the_problem_decodes(folder: Path) -> None:
     for number in range(5):
         save(folder / f"more{number}.png")
-    batches = list(read_batches(photos, open_window(photos, str(folder)), 3))
-    assert [len(batch.examples) for batch in batches] == [3, 3, 1]
-    assert batches[0].examples[0].shape == (224, 224, 3)
+    window = open_window(photos, str(folder))
+    chunks = list(read_pictures(window, FORM, 3))
+    assert [chunk.content.shape for chunk in chunks] == [(3, 224, 224, 3), (3, 224, 224, 3), (1, 224, 224, 3)]
+    (last,) = read_pictures(window, FORM, 3, skip=2)
+    assert (last.number, last.rows.tolist()) == (2, [6])
 
 
 def test_a_picture_that_went_away_or_is_cut_short_is_set_aside(folder: Path) -> None:
@@ -96,10 +108,18 @@ def test_a_picture_that_went_away_or_is_cut_short_is_set_aside(folder: Path) -> 
     (folder / "cut.png").write_bytes(whole[:40])
     window = open_window(photos, str(folder))
     (folder / "b.JPG").unlink()
-    (batch,) = read_batches(photos, window, 10)
-    assert batch.files == ["a/deep/x.png"] and len(batch.examples) == 1
-    told = {one.file: one.reason for one in batch.set_aside}
+    (chunk,) = read_pictures(window, FORM, 10)
+    assert window.files[chunk.rows[0]] == "a/deep/x.png" and len(chunk.content) == 1
+    told = {window.files[row]: reason for row, reason in chunk.faults.items()}
     assert "No such file" in told["b.JPG"] and "40 bytes" in told["cut.png"]
+
+
+def test_the_digest_of_a_folder_is_that_of_its_names_and_bytes(folder: Path, tmp_path: Path) -> None:
+    digest = window_digest(open_window(photos, str(folder)))
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert window_digest(open_window(photos, str(moved))) == digest
+    (moved / "b.JPG").rename(moved / "c.JPG")
+    assert window_digest(open_window(photos, str(moved))) != digest
 
 
 def test_a_file_too_large_to_be_a_picture_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +128,8 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(folder: Path, monkeypatch:
 
     monkeypatch.setattr("tasks.windows.MAX_FILE_BYTES", 10)
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    (batch,) = read_batches(photos, open_window(photos, str(folder)), 10)
-    assert len(batch.set_aside) == 2 and "larger" in batch.set_aside[0].reason
+    (chunk,) = read_pictures(open_window(photos, str(folder)), FORM, 10)
+    assert len(chunk.faults) == 2 and "larger" in chunk.faults[0] and not len(chunk.rows)
 
 
 def test_a_window_without_pictures_is_an_error_that_says_what_is_there(tmp_path: Path) -> None:
@@ -134,9 +154,14 @@ def test_a_table_is_known_by_its_name_wherever_it_lies() -> None:
     assert not is_table(housing, "may") and not is_table(photos, "may.csv")
 
 
-def test_pictures_cannot_be_monitored_and_the_message_says_what_can_be_done_with_them(folder: Path) -> None:
-    with pytest.raises(WindowInvalid, match=r"not monitored yet[^$]*modelkeep predict photos"):
-        check_table(photos, str(folder))
+def test_a_window_must_be_one_of_the_problems(folder: Path) -> None:
+    require_window(photos, str(folder))
+    with pytest.raises(WindowInvalid, match="nothing to score"):
+        require_window(housing, str(folder / "may.csv"))
+    with pytest.raises(WindowInvalid, match=r"cannot be scored yet[^$]*model\.keras"):
+        require_rows(replace(housing, rows=None))
+    with pytest.raises(WindowInvalid, match=r"digits are tables[^$]*\.npz"):
+        require_window(digits, "may.csv")
 
 
 @pytest.mark.parametrize("name", ["may.csv", "may.JSONL", "notes"])
@@ -174,6 +199,5 @@ def test_outputs_must_not_lie_among_the_pictures(folder: Path, tmp_path: Path) -
 
 
 def test_decoded_pictures_are_what_training_reads(folder: Path) -> None:
-    (batch,) = read_batches(photos, open_window(photos, str(folder / "b.JPG")), 4)
-    assert photos.decode is not None
-    assert np.array_equal(batch.examples[0], photos.decode((folder / "b.JPG").read_bytes(), "b.JPG"))
+    (chunk,) = read_pictures(open_window(photos, str(folder / "b.JPG")), FORM, 4)
+    assert np.array_equal(chunk.content[0], decode((folder / "b.JPG").read_bytes(), "b.JPG"))

@@ -124,6 +124,15 @@ def test_the_source_keeps_to_the_rules_of_the_code_once_it_is_formatted(tmp_path
     assert checked.returncode == 0, checked.stdout
 
 
+def test_what_is_said_of_many_columns_is_broken_into_lines_and_makes_the_same_suite() -> None:
+    many = pd.DataFrame({f"measured at the {number}th place": range(number, number + 5) for number in range(12)})
+    source = draft_source(pd.concat([many, many]), "many")
+    assert max(map(len, source.splitlines())) <= 120
+    names: dict[str, Callable[[], list[object]]] = {}
+    exec(source, names)
+    assert names["expectations"]() == draft_expectations(pd.concat([many, many]))
+
+
 def test_the_source_says_what_was_seen() -> None:
     source = draft_source(HOUSES, "houses")
     assert "# age: 12 of 120 missing" in source

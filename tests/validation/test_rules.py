@@ -24,6 +24,11 @@ from validation.rules import RULES, rule_text, subject
         ),
         ("expect_column_values_to_be_in_set", {"value_set": list("abcdefghij")}, None),
         ("expect_table_row_count_to_be_between", {"min_value": 5, "max_value": 5}, "number of rows exactly 5"),
+        (
+            "expect_column_values_to_not_be_null",
+            {"row_condition": {"type": "pass_through", "pass_through_filter": "recent == False"}},
+            "never missing, where recent == False",
+        ),
         ("expect_something_new", {"column": "a", "limit": 0.5}, "something new (limit 0.5)"),
     ],
 )
