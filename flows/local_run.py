@@ -253,8 +253,11 @@ def quiet_libraries() -> None:
 
 
 def show_log_lines() -> None:
-    """Our own log lines as plain text on standard error."""
+    """Our own log lines as plain text on standard error; but for what is said again as the answer, where a terminal
+    shows both."""
     handler = logging.StreamHandler(sys.stderr)
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        handler.addFilter(lambda record: not getattr(record, "is_answer", False))
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -14,8 +14,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from modelkeep.errors import ModelkeepError
 
@@ -162,7 +163,6 @@ def held_devices(gpu: Gpu) -> Iterator[Device]:
 @contextmanager
 def _held_together(devices: Sequence[Device], num: int) -> Iterator[Device]:
     """The first `num` devices, all of them waited for; what Keras makes meanwhile is on each of them."""
-    import tensorflow as tf
     from prefect.concurrency.sync import concurrency
 
     chosen = devices[:num]
@@ -171,9 +171,16 @@ def _held_together(devices: Sequence[Device], num: int) -> Iterator[Device]:
             slots = gpu_slots(num)
             _make_limits(slots)
             stack.enter_context(concurrency(slots, strict=True, raise_on_lease_renewal_failure=False))
-        strategy = tf.distribute.MirroredStrategy([device.address for device in chosen])
-        stack.enter_context(strategy.scope())
+        stack.enter_context(_strategy(tuple(device.address for device in chosen)).scope())
         yield Device(chosen[0].address, f"{num} × {chosen[0].title}", chosen[0].has_bfloat16)
+
+
+@cache
+def _strategy(addresses: tuple[str, ...]) -> Any:
+    """The same one for each training, so that an engine can be handed on from one fold to the next."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(addresses)
 
 
 @contextmanager

@@ -349,7 +349,7 @@ def _tell(store: Store, problem: str, verdict: Verdict, told: Mapping[str, Any] 
         notify(event, problem, verdict.sentence, window=verdict.window, retrain=verdict.retrain, page=page)
     record_verdict(store, problem, verdict)
     show_drift(problem, verdict.sentence, told, read_verdicts(store, problem), page)
-    logger.info("monitor   %s", verdict.sentence)
+    logger.info("monitor   %s", verdict.sentence, extra={"is_answer": True})
     shown = {name: getattr(verdict, name) for name in ("version", "level", "is_alarm", "retrain", "sentence")}
     return Monitored(problem, verdict.window, **shown, reasons=list(verdict.reasons), page=page, data=data)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from store.artifacts import Store
 from tasks.champion import find_objective
 from tasks.contact_sheet import MOST_ON_PAGE, Shown, draw_sheet, render_sheet, small_jpeg
 from tasks.kept_windows import KeptWindow
+from tasks.parts import write_reasons
 from tasks.publish import show_scores
 from tasks.score_rows import FILE, hand_out, score_rows
 from tasks.tables import ROW
@@ -76,7 +76,7 @@ def score(problem: str, window: str, output: str, store: str) -> Scored:
     found = load_problem(problem)
     scored = _score_table if is_table(found, window) else _score_folder
     told = scored(found, window, output, open_store(store))
-    logger.info("score     %s", told.sentence)
+    logger.info("score     %s", told.sentence, extra={"is_answer": True})
     show_scores(asdict(told))
     return told
 
@@ -85,7 +85,7 @@ def _score_table(problem: Problem, window: str, output: str, store: Store) -> Sc
     outputs = choose_table_outputs(output, window)
     kept = score_rows(problem, window, outputs, store)
     hand_out(store, kept, outputs)
-    return _describe(store, kept, ("row", "row"), outputs.scores, outputs.rejected)
+    return _describe(store, kept, kept.num_set_aside, ("row", "row"), outputs.scores, outputs.rejected)
 
 
 def _score_folder(problem: Problem, window: str, output: str, store: Store) -> Scored:
@@ -93,9 +93,16 @@ def _score_folder(problem: Problem, window: str, output: str, store: Store) -> S
     outputs = choose_outputs(output, pictures)
     kept = score_rows(problem, window, outputs, store)
     places = (outputs.scores, outputs.rejected, outputs.page, outputs.picture)
-    scored = _describe(store, kept, ("picture", "file"), *places)
-    _write(_likeliest(problem, store, kept), pictures, problem, store.local_path(kept.artifacts["rejected"]), scored)
+    aside = _read_set_aside(store.local_path(kept.artifacts["rejected"]))
+    scored = _describe(store, kept, len(aside), ("picture", "file"), *places)
+    _write(_likeliest(problem, store, kept), pictures, problem, aside, scored)
     return scored
+
+
+def _read_set_aside(path: Path) -> list[SetAside]:
+    import pandas as pd
+
+    return [SetAside(*row) for row in pd.read_csv(path, dtype="str", na_filter=False).itertuples(index=False)]
 
 
 def _likeliest(problem: Problem, store: Store, kept: KeptWindow) -> pd.DataFrame:
@@ -151,9 +158,9 @@ def _told(answers: pd.DataFrame) -> list[list[tuple[str, float]]]:
     return [[(str(label), float(share)) for label, share in zip(*row, strict=True)] for row in rows]
 
 
-def _describe(store: Store, kept: KeptWindow, nouns: tuple[str, str], *places: Path) -> Scored:
+def _describe(store: Store, kept: KeptWindow, num_aside: int, nouns: tuple[str, str], *places: Path) -> Scored:
     """`places` are those of scores and rejected, and of pictures those of page and picture."""
-    counts = kept.num_scored, kept.num_set_aside
+    counts = kept.num_scored, num_aside
     sentence = _sentence(kept.problem, kept.version, *counts, nouns)
     window = f"{store.uri}/{kept.prefix}"
     scores, rejected, *sheets = map(str, places)
@@ -168,12 +175,9 @@ def _sentence(problem: str, version: int, num_scored: int, num_aside: int, nouns
     return f"{begin} scored by {problem} version {version}, and {end} set aside."
 
 
-def _write(answers: pd.DataFrame, pictures: Window, problem: Problem, rejected: Path, scored: Scored) -> None:
+def _write(answers: pd.DataFrame, pictures: Window, problem: Problem, aside: list[SetAside], scored: Scored) -> None:
     """All files, first in a folder beside their places. Who scored is in the table's `attrs`."""
-    import pandas as pd
-
     answers.attrs = {"problem": scored.problem, "version": scored.version, "run": scored.run}
-    aside = [SetAside(*row) for row in pd.read_csv(rejected, dtype="str", na_filter=False).itertuples(index=False)]
     shown = _shown(problem, pictures, answers)
     title = read_card(scored.problem)["title"]
     place = Path(scored.scores).parent
@@ -181,7 +185,8 @@ def _write(answers: pd.DataFrame, pictures: Window, problem: Problem, rejected: 
     with tempfile.TemporaryDirectory(prefix=".modelkeep-", dir=place) as folder:
         partial = Path(folder)
         answers.to_parquet(partial / "scores", index=False)
-        shutil.copyfile(rejected, partial / "rejected")
+        rows = ((one.file, one.reason) for one in aside)
+        write_reasons(partial / "rejected", rows, (FILE, "reason"))
         page = render_sheet(title, scored.sentence, shown, scored.num_scored, aside)
         (partial / "page").write_text(page, encoding="utf-8")
         (partial / "picture").write_bytes(draw_sheet(shown))

@@ -263,7 +263,7 @@ def _keep(
             parts.join(kind, path, metadata if kind == "scores" else {})
         files["rejected"] = Path(name, "rejected.csv")
         header = (FILE if source.names else ROW, "reason")
-        num_set_aside = write_reasons(files["rejected"], source.reasons(parts.set_aside()), header)
+        write_reasons(files["rejected"], source.reasons(parts.set_aside()), header)
         return keep_window(
             store,
             files,
@@ -273,7 +273,7 @@ def _keep(
             version=version.number,
             run=version.run,
             num_scored=parts.num_rows(),
-            num_set_aside=num_set_aside,
+            num_set_aside=sum(1 for _ in parts.set_aside()),  # what was never a picture makes no window worse
         )
 
 

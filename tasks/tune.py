@@ -50,7 +50,7 @@ def tell_study(
         show_picture(run, one.name, one.svg, found["sentence"])
     show_study(run, found)
     show_link(run, "study-page", page, "The search")
-    logger.info("tune      %s", found["sentence"])
+    logger.info("tune      %s", found["sentence"], extra={"is_answer": True})
     return {**found, "page": page}
 
 

@@ -115,6 +115,11 @@ def test_settings_are_json_where_they_can_be() -> None:
     }
 
 
+def test_with_json_a_mistake_is_told_to_scripts_too(run: Printed) -> None:
+    told = json.loads(run("predict", "housing", "--input", "no.csv", "--json")[1])["error"]
+    assert "no champion" in told["what"] and "modelkeep train housing" in told["next"]
+
+
 def test_a_store_without_models_says_so(run: Printed) -> None:
     assert run("models")[:2] == (0, "no version has been registered yet\n")
     assert run("report", "housing")[0] == 2

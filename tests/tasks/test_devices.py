@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,22 @@ import pytest
 
 from flows.server import ServerAddress
 from tasks import devices
-from tasks.devices import CPU, Device, NoGpu, gpu_slots, held_device, num_gpus, settle_gpu
+from tasks.devices import (
+    CPU,
+    Device,
+    DevicesUnavailable,
+    NoGpu,
+    gpu_slots,
+    held_device,
+    held_devices,
+    num_gpus,
+    num_sharing,
+    settle_gpu,
+)
+from tasks.fit import fit
+from tasks.ingest import ingest
+from tasks.prepare import prepare
+from tests.training_store import RunMaker
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = os.uname().nodename
@@ -189,6 +205,49 @@ def test_a_limit_that_somebody_has_changed_stays_as_it_is(prefect_server: Server
                 assert device == TWO[0]
         finally:
             client.upsert_global_concurrency_limit_by_name(slot, 1)
+
+
+# --- several devices for one training ------------------------------------------------------------------------------
+
+
+def test_two_devices_train_the_model_that_one_trains(make_run: RunMaker, tmp_path: Path) -> None:
+    """And a training that was interrupted on them goes on to the same weights."""
+    run = make_run("housing", {"epochs": 5, "units": 16})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", "tests.tasks.two_devices", json.dumps(vars(run))]
+    answer = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    told = json.loads(answer.stdout)
+    one, two = told["one"], told["two"]
+    assert (one["device"], two["device"]) == ("cpu", "2 × cpu")
+    assert one["key"] != two["key"]
+    assert one["weights_digest"] != two["weights_digest"]  # sums in another order: both devices had a share
+    assert told["difference"] < 1e-4
+    assert told["resumed"] == two["weights_digest"]
+
+
+@pytest.mark.parametrize("wanted", ["2", "3"])
+def test_more_devices_than_there_are_is_told_at_once(
+    no_gpus: None, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    monkeypatch.setenv("MODELKEEP_DEVICES", wanted)
+    with pytest.raises(DevicesUnavailable, match=f"MODELKEEP_DEVICES={wanted}"):
+        settle_gpu("prefer")
+
+
+def test_all_devices_of_a_machine_with_one_are_one(no_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELKEEP_DEVICES", "all")
+    assert num_sharing("prefer") == 1
+    with held_devices("prefer") as device:
+        assert device == CPU
+
+
+def test_batches_must_be_shared_evenly(two_gpus: None, make_run: RunMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELKEEP_DEVICES", "2")
+    run = make_run("housing", {"batch_size": 15})
+    ingested = ingest.fn(run)
+    with pytest.raises(DevicesUnavailable, match="Batches of 15 examples"):
+        fit.fn(run, ingested, prepare.fn(run, ingested))
 
 
 @pytest.mark.gpu

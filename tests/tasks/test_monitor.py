@@ -20,7 +20,7 @@ from store.registry import Registry
 from tasks import drift
 from tasks.drift_page import HEADINGS
 from tasks.index_page import render_index
-from tasks.kept_windows import KeptWindow, NoWindow, choose_window, keep_window
+from tasks.kept_windows import KeptWindow, NoWindow, choose_window, keep_window, note_last
 from tasks.monitor import Monitored, check_window, conclude, judge, measure_window, read_rows, take_window
 from tasks.verdicts import Verdict, before, is_persistent, read_verdicts, record_verdict
 from tests.drift_champion import ask, crown_with_reference, draw_truth, make_customers, raise_prices
@@ -97,6 +97,7 @@ def test_few_rows_are_not_judged(place: str) -> None:
     found = monitored(place, raise_prices(customers(300), 40))
     assert (found.level, found.is_alarm, found.reasons) == ("few rows", False, [])
     assert found.sentence == "300 rows are too few to judge: at least 500 are needed."
+    assert monitored(place, customers(1)).sentence.startswith("1 row is too few")
 
 
 def test_without_an_id_the_window_that_was_scored_last_is_taken(place: str) -> None:
@@ -253,7 +254,7 @@ def test_of_a_large_file_the_same_rows_are_read_whatever_their_number(
     pd.testing.assert_frame_equal(read, frame.iloc[read["row"]].reset_index(drop=True))
 
 
-def test_the_newest_window_is_found_on_every_store(store: Store, tmp_path: Path) -> None:
+def test_the_window_that_was_asked_for_last_is_found_on_every_store(store: Store, tmp_path: Path) -> None:
     record_verdict(store, "churn", verdict(1))
     for window in ("c", "a", "b"):
         told: dict[str, Any] = {"problem": "churn", "input": {}, "version": 1, "run": "r", "num_scored": 1}
@@ -261,6 +262,8 @@ def test_the_newest_window_is_found_on_every_store(store: Store, tmp_path: Path)
         keep_window(store, {"scores": tmp_path / "scores.csv"}, window=window, num_set_aside=0, **told)
     assert choose_window(store, "churn").window == "b"
     assert choose_window(store, "churn", "c").window == "c"
+    note_last(store, choose_window(store, "churn", "a"))
+    assert choose_window(store, "churn").window == "a"
 
 
 def verdict(number: int, level: str = "none", version: int = 1) -> Verdict:

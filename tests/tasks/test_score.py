@@ -134,7 +134,7 @@ def test_a_folder_is_kept_as_a_window_and_not_scored_twice_until_it_changes(
     pd.testing.assert_frame_equal(first, second)
     assert page == same_page
     kept = choose_window(open_store(store), "photos")
-    assert (kept.num_scored, kept.num_set_aside, kept.input["size"]) == (3, 1, 3)
+    assert (kept.num_scored, kept.num_set_aside, kept.input["size"]) == (3, 0, 3)  # the notes are no picture
     scores = pd.read_parquet(open_store(store).local_path(kept.artifacts["scores"]))
     assert scores["file"].tolist() == ["blue.jpg", "green.jpg", "red.jpg"]
     Image.new("RGB", (64, 48), COLOURS["red"]).save(folder / "blue.jpg", quality=95)
