@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import traceback
+from gc import set_threshold
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,6 +36,7 @@ app.add_typer(server_app, name="server")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 for a gate that said no, 2 for a mistake or a fault of the surroundings."""
+    set_threshold(50_000)  # a start makes many objects and hardly any garbage
     try:
         app(arguments, prog_name="modelkeep")
     except SystemExit as ended:

@@ -18,7 +18,7 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.runner import run_all
+from flows.runner import opened_runner, run_all
 from flows.train import begin_run
 from problems.outline.catalogue import ProblemName, load_problem
 from store.steps import StepRecord
@@ -63,7 +63,8 @@ def compare(
     validate(runs[0], examples)
     prepared = prepare(runs[0], examples)
     trials = [{"run": run, "examples": examples, "prepared": prepared} for run in runs]
-    fitted = run_all(fit_trial, trials, load_settings().runner)
+    with opened_runner(load_settings().runner, len(trials)) as runner:
+        fitted = run_all(fit_trial, trials, runner)
     return compare_variants(runs, examples, prepared, fitted)
 
 

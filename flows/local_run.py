@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flows.runner import HERE
 from problems.outline.catalogue import ProblemName, load_problem
 from tasks.comparison import choose_variants
 from tasks.devices import Gpu, settle_gpu
 from tasks.requests import Request, backend_name
 from tasks.runs import problem_of
+from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     from flows.server import ServerAddress
@@ -54,7 +56,7 @@ def run_reproduce(store: str, run: str) -> dict[str, Any]:
 def run_compare(request: Request, variants: list[str], seeds: int) -> dict[str, Any]:
     """Compare variants; those of the request are its `settings`, which all have. Raises what the flow raises."""
     choose_variants(load_problem(request.problem), variants, request.settings)
-    with seen_by_prefect(request.problem):
+    with seen_by_prefect(request.problem, imports_keras=load_settings().runner == HERE):
         from flows.compare import compare
 
         asked = {name: value for name, value in flow_parameters(request).items() if name not in ("variant", "seed")}
@@ -64,7 +66,7 @@ def run_compare(request: Request, variants: list[str], seeds: int) -> dict[str, 
 def run_tune(request: Request, trials: int, seeds: int) -> dict[str, Any]:
     """Search hyperparameters; those of the request are fixed. Raises what the flow raises."""
     load_problem(request.problem).complete(request.variant, request.settings)
-    with seen_by_prefect(request.problem):
+    with seen_by_prefect(request.problem, imports_keras=load_settings().runner == HERE):
         from flows.tune import tune
 
         asked = {name: value for name, value in flow_parameters(request).items() if name != "seed"}
@@ -97,19 +99,22 @@ def run_predict(problem: str, window: str, output: str, store: str) -> Scored:
 def run_monitor(problem: str, window: str, data: str, labels: str, store: str) -> Monitored:
     """Monitor a window here. Raises what the flow raises, and what is wrong with the request before anything starts."""
     from store import open_store
-    from tasks.champion import find_champion
+    from tasks.champion import load_champion
+    from tasks.embeddings import compares_embeddings
     from tasks.kept_windows import choose_window
     from tasks.performance import check_labels
     from tasks.windows import require_rows, require_window
 
     check_labels(labels, load_problem(problem))
+    kept_in = open_store(store)
     if data:
-        find_champion(open_store(store), problem)
+        champion = load_champion(load_problem(problem), kept_in)
         require_window(load_problem(problem), data)
+        run, needs_keras = champion.version.run, champion.needs_keras
     else:
         require_rows(load_problem(problem))
-        choose_window(open_store(store), problem, window)
-    with seen_by_prefect(problem, imports_keras=bool(data)):
+        run, needs_keras = choose_window(kept_in, problem, window).run, False
+    with seen_by_prefect(problem, imports_keras=needs_keras or compares_embeddings(kept_in, run)):
         from flows.monitor import monitor
 
         return monitor(ProblemName(problem), window, data, labels, store)

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.train import begin_run
+from flows.train import begin_run, fit_folds
 from modelkeep.errors import ModelkeepError
 from store import open_store
 from tasks.evaluate import evaluate
-from tasks.fit import fit, fit_fold
+from tasks.fit import fit
 from tasks.ingest import ingest
 from tasks.manifest import describe_run
 from tasks.prepare import prepare
@@ -53,7 +53,7 @@ def reproduce(
     examples = ingest(again)
     validate(again, examples)
     prepared = prepare(again, examples)
-    folds = [fit_fold(again, examples, prepared, number) for number in range(1, prepared.facts["folds"] + 1)]
+    folds = fit_folds(again, examples, prepared)
     fitted = fit(again, examples, prepared)
     evaluated = evaluate(again, examples, prepared, folds, fitted)
     now = describe_run(again, {"ingest": examples, "prepare": prepared, "fit": fitted})

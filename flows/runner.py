@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,37 +19,46 @@ if TYPE_CHECKING:
     from prefect import Task
     from prefect.task_runners import TaskRunner
 
+HERE = "threads"
 FORMS = "threads, dask, dask://HOST:PORT, ray or ray://HOST:PORT"
 
 
-def run_all(task: Task[..., Any], calls: Sequence[Mapping[str, Any]], setting: str) -> list[Any]:
-    """The task's result for each call's arguments, in order. `setting` is MODELKEEP_RUNNER.
+@contextmanager
+def opened_runner(setting: str, num_tasks: int) -> Iterator[TaskRunner[Any] | None]:
+    """What `run_all` and `run_each` run on, for all the tasks of a flow: processes that have once imported the Keras
+    backend are kept. `setting` is MODELKEEP_RUNNER; there are at most `num_tasks` side by side.
 
-    Where a call fails, the others are still finished, so that what they made is kept; then the first fault is raised.
     Raises ModelkeepError for a setting that cannot be followed.
     """
-    runner = open_runner(setting, len(calls))
+    runner = open_runner(setting, num_tasks)
+    with runner or nullcontext():
+        yield runner
+
+
+def run_all(task: Task[..., Any], calls: Sequence[Mapping[str, Any]], runner: TaskRunner[Any] | None) -> list[Any]:
+    """The task's result for each call's arguments, in order.
+
+    Where a call fails, the others are still finished, so that what they made is kept; then the first fault is raised.
+    """
     if runner is None:
         return [task(**call) for call in calls]
-    with runner:
-        futures = [runner.submit(task, parameters=dict(call)) for call in calls]
-        for future in futures:
-            future.wait()
-        return [future.result() for future in futures]
+    futures = [runner.submit(task, parameters=dict(call)) for call in calls]
+    for future in futures:
+        future.wait()
+    return [future.result() for future in futures]
 
 
-def run_each(task: Task[..., Any], calls: Sequence[Mapping[str, Any]], setting: str) -> list[Exception]:
+def run_each(
+    task: Task[..., Any], calls: Sequence[Mapping[str, Any]], runner: TaskRunner[Any] | None
+) -> list[Exception]:
     """Call the task with each call's arguments, whatever becomes of the others. The faults, such as lost processes."""
-    runner = open_runner(setting, len(calls))
     faults: list[Exception] = []
-    with runner or nullcontext():
-        futures = [runner.submit(task, parameters=dict(call)) for call in calls] if runner else []
-        ends = [future.result for future in futures] or [partial(task, **call) for call in calls]
-        for end in ends:
-            try:
-                end()
-            except Exception as fault:
-                faults.append(fault)
+    futures = [runner.submit(task, parameters=dict(call)) for call in calls] if runner else []
+    for end in [future.result for future in futures] or [partial(task, **call) for call in calls]:
+        try:
+            end()
+        except Exception as fault:
+            faults.append(fault)
     return faults
 
 
@@ -57,13 +66,13 @@ def open_runner(setting: str, num_tasks: int) -> TaskRunner[Any] | None:
     """Prefect's runner for a setting; None for this process. A cluster that it starts here has a process for each
     core, and no more of them than tasks."""
     kind, _, address = setting.partition("://")
-    if kind not in ("threads", "dask", "ray") or (kind == "threads" and address):
+    if kind not in (HERE, "dask", "ray") or (kind == HERE and address):
         raise ModelkeepError(
             f"MODELKEEP_RUNNER={setting} says nothing that steps could run on.",
             expected=FORMS,
             next_step="correct it or leave it out",
         )
-    if kind == "threads":
+    if kind == HERE:
         return None
     if importlib.util.find_spec(f"prefect_{kind}") is None:
         raise ModelkeepError(

@@ -16,8 +16,10 @@ from prefect import flow, runtime
 from pydantic import Field
 
 from flows.run_tags import note_process
+from flows.runner import opened_runner, run_all
 from modelkeep.errors import GateFailed
 from problems.outline.catalogue import ProblemName, load_problem
+from store.steps import StepRecord
 from tasks.devices import Gpu, settle_gpu
 from tasks.evaluate import evaluate
 from tasks.export import export
@@ -95,7 +97,7 @@ def go_through(run: Run) -> Trained:
     examples = ingest(run)
     validated = validate(run, examples)
     prepared = prepare(run, examples)
-    folds = [fit_fold(run, examples, prepared, number) for number in range(1, prepared.facts["folds"] + 1)]
+    folds = fit_folds(run, examples, prepared)
     fitted = fit(run, examples, prepared)
     evaluated = evaluate(run, examples, prepared, folds, fitted)
     exported = export(run, examples, prepared, fitted)
@@ -103,6 +105,16 @@ def go_through(run: Run) -> Trained:
     version = register(run, manifest, fitted, evaluated, exported)
     is_champion = promote(run, version, evaluated)
     return Trained(run.problem, run.run_id, version.number, is_champion, evaluated.facts["reason"])
+
+
+def fit_folds(run: Run, examples: StepRecord, prepared: StepRecord) -> list[StepRecord]:
+    """The trainings of a cross-validation, where MODELKEEP_RUNNER says; none where the problem has none."""
+    steps = {"run": run, "examples": examples, "prepared": prepared}
+    calls = [{**steps, "fold": number} for number in range(1, prepared.facts["folds"] + 1)]
+    if not calls:
+        return []
+    with opened_runner(load_settings().runner, len(calls)) as runner:
+        return run_all(fit_fold, calls, runner)
 
 
 def answer_again(answer: Answer) -> Trained:

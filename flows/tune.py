@@ -18,7 +18,7 @@ from pydantic import Field
 
 from flows.background import state_folder
 from flows.compare import fit_trial
-from flows.runner import run_all, run_each
+from flows.runner import opened_runner, run_all, run_each
 from flows.train import begin_run
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import ProblemName
@@ -71,13 +71,14 @@ def tune(
     num_done = read_study(run.problem, storage, study).num_done
     if num_done:
         logger.info("tune      goes on after %d trials", num_done)
-    lost = run_each(try_settings, [{**steps, "number": place} for place in range(num_done, trials)], settings.runner)
-    for fault in lost:
-        logger.warning("a trial was lost: %s", fault)
-    found = read_study(run.problem, storage, study)
-    runs = begin_finals(run, found, seeds)
-    finals = [{"run": one, "examples": examples, "prepared": prepared} for one in runs]
-    fitted = run_all(fit_trial, finals, settings.runner)
+    with opened_runner(settings.runner, max(trials, 2 * seeds)) as runner:
+        searched = [{**steps, "number": place} for place in range(num_done, trials)]
+        for fault in run_each(try_settings, searched, runner):
+            logger.warning("a trial was lost: %s", fault)
+        found = read_study(run.problem, storage, study)
+        runs = begin_finals(run, found, seeds)
+        finals = [{"run": one, "examples": examples, "prepared": prepared} for one in runs]
+        fitted = run_all(fit_trial, finals, runner)
     compared = compare_variants(runs, examples, prepared, fitted) if runs else None
     return tell_study(run, found, examples, compared, fixed)
 

@@ -11,6 +11,8 @@ Caution   gender and SeniorCitizen are features here: look at their slices befor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import repeat
 from typing import TYPE_CHECKING, Literal
 
 from problems.outline import (
@@ -99,40 +101,44 @@ def inputs(table: pd.DataFrame) -> Inputs:
     """`levels` int32 (n, 16), `amounts` float32 (n, 3)."""
     import numpy as np
 
-    table = _with_checks(table)
-    features = {"levels": number_levels(table), "amounts": table[list(AMOUNTS)].to_numpy(np.float32)}
-    return Inputs(features, table)
+    answers = {name: table[name].to_numpy(object) for name in LEVELS}
+    table = _with_checks(table, answers)
+    amounts = np.column_stack([table[name] for name in AMOUNTS]).astype(np.float32)
+    return Inputs({"levels": number_levels(answers), "amounts": amounts}, table)
 
 
-def _with_checks(table: pd.DataFrame) -> pd.DataFrame:
+def _with_checks(table: pd.DataFrame, answers: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """What the expectations look at; and TotalCharges is 0 in place of the blank that new customers have.
 
     A blank anywhere else stays one, and `blank_total` no longer equals `new_customer`.
     """
-    new, no_internet = table["tenure"] == 0, table["InternetService"] == "No"
-    answers = table[list(INTERNET_SERVICES)] == "No internet service"
-    due = table["tenure"] * table["MonthlyCharges"]
+    import numpy as np
+
+    tenure, charges, total = (table[name].to_numpy(np.float64) for name in AMOUNTS)
+    new, blank, due = tenure == 0, np.isnan(total), tenure * charges
+    billed_to_due = np.divide(total, due, out=np.full(len(table), np.nan), where=due > 0)
+    agree = (answers["MultipleLines"] == "No phone service") == (answers["PhoneService"] == "No")
+    for name in INTERNET_SERVICES:
+        agree &= (answers[name] == "No internet service") == (answers["InternetService"] == "No")
     return table.assign(
         new_customer=new,
-        blank_total=table["TotalCharges"].isna(),
-        TotalCharges=table["TotalCharges"].mask(new & table["TotalCharges"].isna(), 0.0),
-        billed_to_due=(table["TotalCharges"] / due).where(due > 0),
-        answers_agree=answers.eq(no_internet, axis=0).all(axis=1)
-        & ((table["MultipleLines"] == "No phone service") == (table["PhoneService"] == "No")),
+        blank_total=blank,
+        TotalCharges=np.where(new & blank, 0.0, total),
+        billed_to_due=billed_to_due,
+        answers_agree=agree,
     )
 
 
-def number_levels(table: pd.DataFrame) -> np.ndarray:
-    """int32 (n, 16): the place of each answer in the list of all levels of all columns; -1 for an unknown one."""
+def number_levels(answers: Mapping[str, np.ndarray] | pd.DataFrame) -> np.ndarray:
+    """int32 (n, 16): the place of each answer (n,) in the list of all levels of all columns; -1 for an unknown one."""
     import numpy as np
-    import pandas as pd
 
     columns, first = [], 0
     for name, levels in LEVELS.items():
-        numbers = pd.Index(levels).get_indexer(pd.Index(table[name]))
-        columns.append(np.where(numbers < 0, -1, numbers + first))
+        places = {level: place for place, level in enumerate(levels, start=first)}
+        columns.append(np.fromiter(map(places.get, answers[name], repeat(-1)), np.int32, len(answers[name])))
         first += len(levels)
-    return np.column_stack(columns).astype(np.int32)
+    return np.column_stack(columns)
 
 
 def expectations() -> list[Expectation]:

@@ -7,14 +7,16 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
-from store.errors import ArtifactCorrupt, ArtifactExists, ArtifactMissing, InvalidKey
+from store.errors import ArtifactCorrupt, ArtifactExists, ArtifactMissing, InvalidKey, UnknownFormat
 
 JSON: TypeAlias = "str | int | float | bool | Sequence[JSON] | Mapping[str, JSON] | None"
 Progress: TypeAlias = Callable[[int, int], None]  # bytes done, bytes in all
+
+Filled = TypeVar("Filled")
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")  # a leading dot is kept for temporary files
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -221,6 +223,21 @@ def canonical_json(value: JSON) -> bytes:
 def digest_of(value: JSON) -> str:
     """SHA-256 of the canonical JSON. Raises ValueError for NaN and infinity, TypeError for what is not JSON."""
     return sha256_of(canonical_json(value))
+
+
+def fill(kind: type[Filled], entry: Mapping[str, Any], where: str) -> Filled:
+    """A dataclass from an entry of a document. Raises UnknownFormat where the fields are others."""
+    known = {field.name for field in fields(cast(Any, kind))}
+    try:
+        return kind(**entry)
+    except TypeError:
+        raise UnknownFormat(
+            "The store holds something that this version of modelkeep does not know.",
+            where=where,
+            expected=", ".join(sorted(known)),
+            received=", ".join(sorted(entry)),
+            next_step="use the version of modelkeep that wrote it, or a newer one; nothing was changed",
+        ) from None
 
 
 def parse_document(document: Document, where: str) -> dict[str, Any]:

@@ -41,5 +41,9 @@ class StepHeld(ModelkeepError):
     """Another process is still at work on the step."""
 
 
+class UnknownFormat(ModelkeepError):
+    """Another version of modelkeep has written something that this one does not know."""
+
+
 class UnknownVersion(ModelkeepError):
     """The registry has no such version."""

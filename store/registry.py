@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from store.artifacts import ArtifactRef, Store, canonical_json, parse_document
+from store.artifacts import ArtifactRef, Store, canonical_json, fill, parse_document
 from store.errors import PromotionConflict, UnknownVersion, WriteConflict
 
 _ATTEMPTS = 100
@@ -52,11 +52,11 @@ class Registry:
 
     def versions(self, problem: str) -> list[Version]:
         """Oldest first."""
-        return [_version(entry) for entry in self._read(problem)[0]["versions"]]
+        return [self._version(problem, entry) for entry in self._read(problem)[0]["versions"]]
 
     def version(self, problem: str, number: int) -> Version:
         """Raises UnknownVersion."""
-        return _version(self._get(problem, self._read(problem)[0], number))
+        return self._version(problem, self._get(problem, self._read(problem)[0], number))
 
     def champion(self, problem: str) -> Version | None:
         return self._champion(problem, -1)
@@ -67,7 +67,7 @@ class Registry:
 
     def audit(self, problem: str) -> list[AuditEntry]:
         """Oldest first."""
-        return [AuditEntry(**entry) for entry in self._read(problem)[0]["audit"]]
+        return [fill(AuditEntry, entry, self._where(problem)) for entry in self._read(problem)[0]["audit"]]
 
     def register(
         self,
@@ -137,10 +137,10 @@ class Registry:
             state, expected = self._read(problem)
             for entry in state["audit"]:
                 if entry["id"] in attempted:  # the write that was reported as refused had arrived all the same
-                    return _version(self._get(problem, state, attempted[entry["id"]]))
+                    return self._version(problem, self._get(problem, state, attempted[entry["id"]]))
             number, line = change(state)
             if line is None:
-                return _version(self._get(problem, state, number))
+                return self._version(problem, self._get(problem, state, number))
             attempted[line["id"]] = number
             state["audit"].append(line)
             try:
@@ -148,7 +148,7 @@ class Registry:
             except WriteConflict:
                 time.sleep(random.uniform(0, 0.05))
             else:
-                return _version(self._get(problem, state, number))
+                return self._version(problem, self._get(problem, state, number))
         raise WriteConflict(
             f"The registry of {problem} kept changing.",
             where=self._where(problem),
@@ -157,16 +157,20 @@ class Registry:
         )
 
     def _read(self, problem: str) -> tuple[dict[str, Any], str | None]:
+        """Raises UnknownFormat before anything can be changed that this code does not understand."""
         document = self._store.read_document(_key(problem))
         if document is None:
             return {"versions": [], "champions": [], "audit": []}, None
-        return parse_document(document, self._where(problem)), document.version
+        state = parse_document(document, self._where(problem))
+        for entry in state["versions"]:
+            self._version(problem, entry)
+        return state, document.version
 
     def _champion(self, problem: str, place: int) -> Version | None:
         state = self._read(problem)[0]
         if len(state["champions"]) < -place:
             return None
-        return _version(self._get(problem, state, state["champions"][place]))
+        return self._version(problem, self._get(problem, state, state["champions"][place]))
 
     def _get(self, problem: str, state: Mapping[str, Any], number: int) -> dict[str, Any]:
         for entry in state["versions"]:
@@ -191,6 +195,9 @@ class Registry:
             next_step="compare it with the champion of now, then promote again",
         )
 
+    def _version(self, problem: str, entry: Mapping[str, Any]) -> Version:
+        return fill(Version, {**entry, "manifest": ArtifactRef.from_dict(entry["manifest"])}, self._where(problem))
+
     def _where(self, problem: str) -> str:
         return f"{self._store.uri}/{_key(problem)}"
 
@@ -202,10 +209,6 @@ def _key(problem: str) -> str:
 def _last(state: Mapping[str, Any]) -> int | None:
     champions: list[int] = state["champions"]
     return champions[-1] if champions else None
-
-
-def _version(entry: Mapping[str, Any]) -> Version:
-    return Version(**{**entry, "manifest": ArtifactRef.from_dict(entry["manifest"])})
 
 
 def _line(action: str, version: int, previous: int | None, actor: str, reason: str, run: str) -> dict[str, Any]:

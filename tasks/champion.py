@@ -88,6 +88,18 @@ class LoadedChampion:
             said = said.assign(lower=said["prediction"] - reach, upper=said["prediction"] + reach)
         return said
 
+    def judge(self, outputs: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Of a classification the same as arrays, in a tenth of the time: the probability of every class, float64
+        (n, k), and the names of the classes that are predicted."""
+        assert isinstance(self.objective, Classification)
+        probabilities, numbers = self.objective.judge(outputs)
+        if self.temperature:
+            from problems.outline.calibration import scale
+
+            scaled = scale(probabilities, self.temperature)
+            probabilities, _ = self.objective.judge(self.objective.outputs_of(scaled))
+        return probabilities, [self.objective.classes[number] for number in numbers.tolist()]
+
 
 def find_champion(store: Store, problem: str) -> Version:
     """Raises NoChampion."""

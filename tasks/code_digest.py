@@ -6,6 +6,7 @@ Editing one problem leaves the digests of the others as they were; editing a mod
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -70,9 +71,22 @@ def _files_of(module: str) -> tuple[Path, ...]:
     parts = module.split(".")
     if parts[0] not in ROOMS:
         return ()
-    packages = [ROOT.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
-    files = (*packages, ROOT.joinpath(*parts).with_suffix(".py"))
-    return tuple(path for path in files if path.is_file())
+    own, names = _own_modules(), (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return tuple(own[name] for name in names if name in own)
+
+
+@cache
+def _own_modules() -> dict[str, Path]:
+    """The files of this project by their dotted names; a package's is that of its `__init__.py`."""
+    own: dict[str, Path] = {}
+    for room in ROOMS:
+        for folder, _, names in os.walk(ROOT / room):
+            package = os.path.relpath(folder, ROOT).replace(os.sep, ".")
+            for name in names:
+                if name.endswith(".py"):
+                    module = package if name == "__init__.py" else f"{package}.{name[:-3]}"
+                    own[module] = Path(folder, name)
+    return own
 
 
 @cache

@@ -57,9 +57,14 @@ class Finding:
 
 
 def measure_drift(
-    reference: Mapping[str, Profiled], window: Mapping[str, pd.DataFrame], drift: Drift, seed: int = 0
+    reference: Mapping[str, Profiled],
+    window: Mapping[str, pd.DataFrame],
+    drift: Drift,
+    seed: int = 0,
+    others: Sequence[Finding] = (),
 ) -> dict[str, Any]:
-    """Both by part, `data` and `predictions`; a window's rows beyond 50,000 are sampled. As JSON:
+    """Both by part, `data` and `predictions`; a window's rows beyond 50,000 are sampled. `others` are findings of the
+    same window, to be judged with these. As JSON:
 
     num_rows      the rows of the window's data that were looked at
     is_judged     whether they are enough to be judged
@@ -74,7 +79,7 @@ def measure_drift(
     """
     thin = {part: frame.iloc[some_rows(len(frame), seed)].reset_index(drop=True) for part, frame in window.items()}
     columns: list[dict[str, Any]] = []
-    findings: list[Finding] = []
+    findings: list[Finding] = [*others]
     usable: list[str] = []
     for part, profiled in reference.items():
         for name, profile in profiled.columns.items():
@@ -272,31 +277,55 @@ def psi(before: np.ndarray, now: np.ndarray) -> float | None:
 
 
 def _together(profiled: Profiled, frame: pd.DataFrame, names: Sequence[str], drift: Drift, seed: int) -> list[Finding]:
-    """How well a logistic regression tells rows of both sides apart, by rows that it was not fitted on.
+    import numpy as np
 
-    The p value is that of the Mann-Whitney test of its scores.
+    if not names:
+        return []
+    count = min(len(profiled.sample), len(frame), MOST_CLASSIFIED)
+    random = np.random.default_rng(seed)
+    sides = [side.iloc[random.permutation(len(side))[:count]] for side in (profiled.sample, frame)]
+    blocks = {name: _design(profiled.columns[name], [side[name] for side in sides]) for name in names}
+    rows = np.column_stack(list(blocks.values()))
+    found = classify_sides(rows[:count], rows[count:], seed)
+    if found is None:
+        return []
+    ends = np.cumsum([block.shape[1] for block in blocks.values()])[:-1]
+    heaviest = [float(np.abs(part).sum()) for part in np.split(found.weights, ends)]
+    most = [names[place] for place in np.argsort(heaviest)[::-1][:3]]
+    tells = "tells" if found.area >= drift.separability.warn else "hardly tells"
+    said = f"a classifier {tells} the window's rows from the reference's, most by {', '.join(most)}"
+    text = f"All columns together: {said} (area under the ROC curve {found.area:.2f}, where 0.5 is chance)"
+    test_of = ("data", "all columns", "together", "Mann-Whitney", found.p, "area under the ROC curve")
+    return [Finding(*test_of, max(found.area, 0.5), drift.separability, text)]
+
+
+@dataclass(frozen=True)
+class Separated:
+    """The area under the ROC curve, the p value of the Mann-Whitney test, and the mean weights (columns,) in units of a
+    column's spread."""
+
+    area: float
+    p: float
+    weights: np.ndarray
+
+
+def classify_sides(before: np.ndarray, now: np.ndarray, seed: int) -> Separated | None:
+    """How well a logistic regression tells rows (n, columns) of both sides apart, by rows that it was not fitted on.
+
+    Of the longer side as many rows are drawn as the other has. None for fewer than ten rows.
     """
     import numpy as np
     from scipy.stats import mannwhitneyu
 
-    count = min(len(profiled.sample), len(frame), MOST_CLASSIFIED)
-    if not names or count < 2 * NUM_FOLDS:
-        return []
+    count = min(len(before), len(now), MOST_CLASSIFIED)
+    if count < 2 * NUM_FOLDS:
+        return None
     random = np.random.default_rng(seed)
-    sides = [side.iloc[random.permutation(len(side))[:count]] for side in (profiled.sample, frame)]
-    blocks = {name: _design(profiled.columns[name], [side[name] for side in sides]) for name in names}
+    rows = np.concatenate([side[random.permutation(len(side))[:count]] for side in (before, now)])
     is_new = np.repeat([0, 1], count)
-    scores, weights = _classify(np.column_stack(list(blocks.values())), is_new, seed)
+    scores, weights = _classify(rows, is_new, seed)
     test = mannwhitneyu(scores[is_new == 1], scores[is_new == 0], alternative="greater")
-    area = float(test.statistic) / count**2
-    ends = np.cumsum([block.shape[1] for block in blocks.values()])[:-1]
-    heaviest = [float(np.abs(part).sum()) for part in np.split(weights, ends)]
-    most = [names[place] for place in np.argsort(heaviest)[::-1][:3]]
-    tells = "tells" if area >= drift.separability.warn else "hardly tells"
-    said = f"a classifier {tells} the window's rows from the reference's, most by {', '.join(most)}"
-    text = f"All columns together: {said} (area under the ROC curve {area:.2f}, where 0.5 is chance)"
-    test_of = ("data", "all columns", "together", "Mann-Whitney", float(test.pvalue), "area under the ROC curve")
-    return [Finding(*test_of, max(area, 0.5), drift.separability, text)]
+    return Separated(float(test.statistic) / count**2, float(test.pvalue), weights)
 
 
 def _design(profile: Mapping[str, Any], sides: Sequence[pd.Series]) -> np.ndarray:

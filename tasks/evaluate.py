@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
+from problems.outline.images import is_picture
 from problems.outline.objectives import Asked
 from problems.outline.problem import Examples, Problem
 from problems.outline.splits import SplitRows
@@ -21,11 +22,13 @@ from store.artifacts import ArtifactRef, Store
 from store.errors import StoreUnavailable
 from store.registry import Registry, Version
 from store.steps import Lease, StepRecord
+from tasks.embeddings import FILE as EMBEDDINGS
+from tasks.embeddings import are_embedded, embed_reference
 from tasks.evaluation import Decision, judge_acceptance, judge_challenger
 from tasks.evaluation import evaluate as measure
 from tasks.examples import load_examples, with_named_classes
 from tasks.fit import load_model, outputs_of, predict_with
-from tasks.occlusion import explain_examples, is_picture
+from tasks.occlusion import explain_examples
 from tasks.prepare import load_rows
 from tasks.probing import measure_importance, probe_behaviours
 from tasks.recent import RECENT
@@ -108,7 +111,8 @@ def _judge(
         seed=run.seed,
         resamples=num_resamples(len(rows.test)),
     )
-    evaluation |= _probe(problem, store, examples, rows, tested, fitted, evaluation["worst"], run.seed)
+    model = cache(lambda: load_model(store.local_path(fitted.products["model"])))
+    evaluation |= _probe(problem, model, examples, rows, tested, evaluation["worst"], run.seed)
     judged = _decide(problem, evaluation, compared)
     page = json.dumps({**judged, "evaluation": evaluation}, indent=1, ensure_ascii=False, allow_nan=False)
     metrics = {name: metric["value"] for name, metric in evaluation["metrics"].items()}
@@ -118,6 +122,7 @@ def _judge(
         {
             "evaluation": lease.put_bytes("evaluation.json", page.encode(), kind="json"),
             **put_reference(reference, lease),
+            **_put_embeddings(model, examples, rows, run.seed, lease),
         },
         {
             **judged,
@@ -132,11 +137,10 @@ def _judge(
 
 def _probe(
     problem: Problem,
-    store: Store,
+    load: Callable[[], keras.Model],
     examples: Examples,
     rows: SplitRows,
     tested: Tested,
-    fitted: StepRecord,
     worst: Sequence[Mapping[str, Any]],
     seed: int,
 ) -> dict[str, Any]:
@@ -144,11 +148,23 @@ def _probe(
     found: dict[str, Any] = {"overlap": find_overlap(tested.objective, examples, rows, tested.predictions)}
     has_parts = problem.words or any(map(is_picture, examples.features.values()))
     if problem.behaviours or problem.columns or has_parts:
-        model = load_model(store.local_path(fitted.products["model"]))
+        model = load()
         found["behaviours"] = probe_behaviours(problem, model, examples, rows.test)
         found["importance"] = measure_importance(problem, model, examples, rows.test, seed)
         found["occlusion"] = explain_examples(problem, model, examples, [one["row"] for one in worst])
     return found
+
+
+def _put_embeddings(
+    load: Callable[[], keras.Model], examples: Examples, rows: SplitRows, seed: int, lease: Lease
+) -> dict[str, ArtifactRef]:
+    """Of pictures and texts, of rows that were not trained on: windows are compared with them."""
+    import numpy as np
+
+    if not are_embedded(examples.features):
+        return {}
+    embedded = embed_reference(load(), examples, np.union1d(rows.validation, rows.test), seed)
+    return {"embeddings": lease.put_bytes(EMBEDDINGS, embedded.to_bytes(), kind="npz")} if embedded else {}
 
 
 def _decide(problem: Problem, evaluation: Mapping[str, Any], compared: _Champion) -> dict[str, Any]:

@@ -102,17 +102,7 @@ def evaluate(
     held_out = _held_out(folds, validation)
     resampling = Resampling(resamples, seed, blocks)
 
-    everything = _whole_statistics(objective.metrics(), target, contenders)
-    with_interval = (
-        _whole_statistics(objective.metrics(), target, {"model": predictions})
-        | _whole_statistics([main], target, contenders)
-        | _slice_statistics(main, target, contenders, slices)
-    )
-    measured = _Measured(
-        values={key: float(statistic(None)[0]) for key, statistic in (everything | with_interval).items()},
-        resampled=resampling.of(with_interval, len(target)),
-    )
-    _require_defined(measured, main, contenders, len(target))
+    measured = _measure(objective, target, contenders, slices, resampling)
     by_slice = _describe_slices(objective, main, measured, slices, len(target))
     return {
         "problem": problem.name,
@@ -139,6 +129,29 @@ def evaluate(
         "importance": None,
         "occlusion": None,
     }
+
+
+def _measure(
+    objective: Objective,
+    target: np.ndarray,
+    contenders: Mapping[str, pd.DataFrame],
+    slices: _Slices,
+    resampling: Resampling,
+) -> _Measured:
+    """Raises ModelkeepError where the main metric is undefined on these rows."""
+    main = objective.metric(objective.main_metric)
+    everything = _whole_statistics(objective.metrics(), target, contenders)
+    with_interval = (
+        _whole_statistics(objective.metrics(), target, {"model": contenders["model"]})
+        | _whole_statistics([main], target, contenders)
+        | _slice_statistics(main, target, contenders, slices)
+    )
+    measured = _Measured(
+        values={key: float(statistic(None)[0]) for key, statistic in (everything | with_interval).items()},
+        resampled=resampling.of(with_interval, len(target)),
+    )
+    _require_defined(measured, main, contenders, len(target))
+    return measured
 
 
 def _held_out(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
-from store.artifacts import ArtifactRef, Store, canonical_json, parse_document, sha256_of_file
+from store.artifacts import ArtifactRef, Store, canonical_json, fill, parse_document, sha256_of_file
 from store.errors import ArtifactExists, WriteConflict
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def find_window(store: Store, problem: str, window: str) -> KeptWindow | None:
         return None
     page = json.loads(store.read_bytes(ref))
     artifacts = {name: ArtifactRef.from_dict(entry) for name, entry in page["artifacts"].items()}
-    kept = KeptWindow(**{**page, "artifacts": artifacts})
+    kept = fill(KeptWindow, {**page, "artifacts": artifacts}, store.address(ref))
     return kept if all(map(store.is_whole, artifacts.values())) else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,20 +16,24 @@ from prefect.cache_policies import NO_CACHE
 
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
-from problems.outline.problem import Problem
+from problems.outline.problem import Problem, Stack
 from problems.outline.raw import BadInput
 from store import open_store
 from store.artifacts import ArtifactRef, Store, sha256_of
 from store.registry import Registry
 from tasks.champion import find_champion, find_objective
-from tasks.drift import LEVELS, measure_drift, some_rows
+from tasks.drift import LEVELS, Finding, measure_drift, some_rows
 from tasks.drift_page import MOST_DRAWN, render_drift
+from tasks.embeddings import ARTIFACT, Embedded, choose, compare_embeddings, embed
+from tasks.forms import form_of_run
 from tasks.ingest import fetch_window
 from tasks.kept_windows import KeptWindow, choose_window, keep_labels
 from tasks.manifest import utc_now
 from tasks.notify import notify
+from tasks.parts import unpack_rows
 from tasks.performance import estimate_performance, load_part, measure_performance, read_labels, source_words
 from tasks.publish import announce, show_drift
+from tasks.recent import has_rows
 from tasks.reference import load_reference, watched_predictions
 from tasks.runs import read_manifest
 from tasks.score_rows import score_rows
@@ -38,9 +42,12 @@ from tasks.verdicts import Verdict, before, is_persistent, read_verdicts, record
 from tasks.windows import WindowInvalid, plan_outputs, require_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    import pyarrow as pa
 
     from problems.outline.objectives import Objective
+    from problems.outline.ragged import Ragged
     from tasks.reference import Reference
     from validation.gate import ValidationResult
 
@@ -93,20 +100,37 @@ class _Watched:
         """The rows of the window that are looked at, of its `frame` or `scores`: without their row numbers."""
         return read_rows(self.store.local_path(self.kept.artifacts[name])).drop(columns=ROW)
 
+    def read_features(self) -> Mapping[str, np.ndarray | Ragged]:
+        """Of at most 2,000 of its rows."""
+        import numpy as np
+
+        form = form_of_run(self.problem, self.store, read_manifest(self.store, self.kept.run))
+        assert form is not None  # it was scored
+        name = "array" if isinstance(form, Stack) else "frame"
+        path = self.store.local_path(self.kept.artifacts[name])
+        table = take_rows(path, lambda count: choose(np.arange(count)))
+        content = unpack_rows(table, form.dtype, form.shape) if isinstance(form, Stack) else table.to_pandas()
+        return form.inputs(content).features
+
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The rows that `some_rows` chooses, a piece of the file at a time, since it may be larger than memory."""
+    """The rows that `some_rows` chooses."""
+    return take_rows(path, some_rows).to_pandas()
+
+
+def take_rows(path: Path, choose: Callable[[int], np.ndarray]) -> pa.Table:
+    """The rows of a Parquet file that are chosen by number, ascending; a piece of the file at a time, since it may be
+    larger than memory."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        chosen, start, pieces = some_rows(file.metadata.num_rows), 0, []
+        chosen, start, pieces = choose(file.metadata.num_rows), 0, []
         for batch in file.iter_batches():
             here = chosen[(chosen >= start) & (chosen < start + len(batch))] - start
             pieces.append(batch.take(pa.array(here)))
             start += len(batch)
-        frame: pd.DataFrame = pa.Table.from_batches(pieces, file.schema_arrow).to_pandas()
-    return frame
+        return pa.Table.from_batches(pieces, file.schema_arrow)
 
 
 # --- the window ----------------------------------------------------------------------------------------------------
@@ -184,7 +208,7 @@ def measure_window(kept: KeptWindow, labels: str, store: str) -> dict[str, Any]:
     predictions = watched.read("scores")[columns]
     window = {"data": watched.read("frame"), "predictions": watched_predictions(watched.objective, predictions)}
     profiles = {"data": reference.data, "predictions": reference.predictions}
-    found = measure_drift(profiles, window, watched.problem.drift)
+    found = measure_drift(profiles, window, watched.problem.drift, others=_compare_embeddings(watched))
     logger.info("drift     %s", found["level"] if found["is_judged"] else "not judged: too few rows")
     performance = _measure_with_labels(watched, labels, columns) if labels else _known_performance(watched)
     return {
@@ -193,6 +217,20 @@ def measure_window(kept: KeptWindow, labels: str, store: str) -> dict[str, Any]:
         "estimate": None if performance else _estimate(watched, predictions),
         "reference": {name: {"num_rows": one.num_rows, "rows": one.rows} for name, one in profiles.items()},
     }
+
+
+def _compare_embeddings(watched: _Watched) -> list[Finding]:
+    """None where the version has no reference of them, or the window not what features are made of."""
+    from tasks.fit import load_model
+
+    ref = watched.artifacts.get(ARTIFACT)
+    if ref is None or not has_rows(watched.problem, watched.kept):
+        return []
+    reference = Embedded.from_bytes(watched.store.read_bytes(ref))
+    model = load_model(watched.store.local_path(watched.artifacts["fit/model.keras"]))
+    features = {name: array[:] for name, array in watched.read_features().items()}
+    embeddings = embed(model, features)
+    return [] if embeddings is None else compare_embeddings(reference, embeddings, watched.problem.drift)
 
 
 def _measure_with_labels(watched: _Watched, place: str, columns: list[str]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""Tell a webhook what somebody should know: drift, data that is bad, a promotion, a run that failed.
+"""Tell somebody what they should know: drift, data that is bad, a promotion, a run that failed.
 
-The address is in MODELKEEP_WEBHOOK. It may hold a token, so it is in no log line, event or file.
+A webhook's address is in MODELKEEP_WEBHOOK. It may hold a token, so it is in no log line, event or file. Chats and mail
+are reached by a block that Prefect's server keeps, whose name is in MODELKEEP_NOTIFY: one for notifications, such as
+`slack-webhook/ops`, or a `secret/ops` that holds an address as Apprise writes it, such as mailto://user:password@host
+(https://appriseit.com/services).
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import urllib.request
+from collections.abc import Mapping
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
@@ -28,12 +32,36 @@ _TIMEOUT_SECONDS = 10.0
 
 
 def notify(event: str, problem: str, sentence: str, **facts: Any) -> None:
-    """Send {event, problem, text, when} and the facts as JSON, if an address is set; a webhook that does not answer
-    costs a warning. `text` is what chats show of a message."""
-    address = load_settings().webhook.get_secret_value()
-    if not address:
-        return
+    """Send {event, problem, text, when} and the facts to who is set: as JSON, and in words. Who cannot be reached costs
+    a warning. `text` is what chats show of a message."""
+    settings = load_settings()
     told = {"event": event, "problem": problem, "text": f"{problem}: {sentence}", "when": utc_now(), **facts}
+    if address := settings.webhook.get_secret_value():
+        _tell_webhook(address, told, sentence)
+    if settings.notify:
+        _tell_block(settings.notify, told, sentence)
+
+
+def _tell_block(name: str, told: Mapping[str, Any], sentence: str) -> None:
+    from prefect.blocks.core import Block
+    from prefect.blocks.notifications import AppriseNotificationBlock
+    from prefect.blocks.system import Secret
+    from pydantic import SecretStr
+
+    facts = [f"{key}: {value}" for key, value in told.items() if key not in ("text", "problem") and value]
+    try:
+        block: Any = Block.load(name)
+        if isinstance(block, Secret):
+            block = AppriseNotificationBlock(url=SecretStr(str(block.get())))
+        with block.raise_on_failure():
+            block.notify(
+                "\n".join([told["text"], "", *facts]), subject=f"modelkeep: {told['problem']}, {told['event']}"
+            )
+    except Exception as fault:  # blocks are many, and each fails in its own way
+        logger.warning("notify    the block %s cannot be used (%s); it was to tell: %s", name, _kind(fault), sentence)
+
+
+def _tell_webhook(address: str, told: Mapping[str, Any], sentence: str) -> None:
     try:
         _post(address, json.dumps(told, ensure_ascii=False, default=str).encode())
     except HTTPError as answer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from problems.outline.images import is_picture
 from problems.outline.objectives import Classification
 from problems.outline.problem import Examples, Problem
 from tasks.fit import input_names, predict_with
@@ -49,11 +50,6 @@ def explain_examples(
             told = [_explain_picture(problem.objective, model, examples, row, name) for row in rows]
             return {"kind": "picture", "examples": dict(zip(map(str, rows), told, strict=True))}
     return None
-
-
-def is_picture(array: Any) -> bool:
-    """Whether a feature holds pictures: uint8 (n, height, width, 1 or 3)."""
-    return str(array.dtype) == "uint8" and array.ndim == 4 and array.shape[-1] in (1, 3)
 
 
 def _explain_picture(

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from great_expectations.expectations import Expectation
 
-    from problems.outline.objectives import Objective
-
 BATCH_ROWS = 256
 
 
@@ -106,7 +104,7 @@ class OnlineModel:
             outputs = self.engine.call({name: array.repeat(size, axis=0) for name, array in one.items()})
         # Possible as probabilities and as numbers: only the columns that the objective makes of them matter here.
         possible = outputs[:1] * 0 + 1 / outputs.shape[-1]
-        self.outputs = tensors_of(champion.objective, champion.predictions(possible))
+        self.outputs = tensors_of(champion, possible)
         if problem.rows:
             with suppress(Exception):  # a row of zeros may be none that the problem can read
                 self._check(self._read([blank_row(problem.rows)]).frame)
@@ -133,7 +131,7 @@ class OnlineModel:
         outputs = np.empty(0)
         if len(good):
             outputs = self._call_model({name: inputs.features[name][good] for name in self.inputs})
-            said = records(self.champion.objective, self.champion.predictions(outputs))
+            said = records(self.champion, outputs)
             for place, record in zip(good.tolist(), said, strict=True):
                 answers[place] = record
         self._on_scored(Scored(self.champion, rows, good, outputs, offending))
@@ -146,7 +144,7 @@ class OnlineModel:
         if any(_specs(question.features) != self.inputs for question in questions):
             raise ChampionChanged("The champion changed meanwhile, and takes other inputs.", next_step="ask again")
         features = {name: np.concatenate([question.features[name] for question in questions]) for name in self.inputs}
-        tensors = tensors_of(self.champion.objective, self.champion.predictions(self._call_model(features)))
+        tensors = tensors_of(self.champion, self._call_model(features))
         ends = np.cumsum([len(question) for question in questions])
         return [
             TensorsAnswered(
@@ -230,24 +228,26 @@ def blank_row(form: Rows | Stack) -> Row:
     return {name: values[kind] for name, kind in form.columns.items()}
 
 
-def records(objective: Objective, predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row's predictions as JSON; of classes all probabilities by name."""
-    if isinstance(objective, Classification):
-        shares = objective.probabilities(predictions).tolist()
-        labels = predictions["predicted"].tolist()
+def records(champion: LoadedChampion, outputs: np.ndarray) -> list[dict[str, Any]]:
+    """Each row's predictions as JSON; of classes all probabilities by name."""
+    if isinstance(champion.objective, Classification):
+        shares, names = champion.judge(outputs)
+        classes = champion.objective.classes
         return [
-            {"predicted": label, "probabilities": dict(zip(objective.classes, share, strict=True))}
-            for label, share in zip(labels, shares, strict=True)
+            {"predicted": name, "probabilities": dict(zip(classes, share, strict=True))}
+            for name, share in zip(names, shares.tolist(), strict=True)
         ]
+    predictions = champion.predictions(outputs)
     columns = {str(name): predictions[name].tolist() for name in predictions}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def tensors_of(objective: Objective, predictions: pd.DataFrame) -> dict[str, np.ndarray]:
+def tensors_of(champion: LoadedChampion, outputs: np.ndarray) -> dict[str, np.ndarray]:
     """The predictions' columns as arrays (n,); but of classes the probabilities as one array, float32 (n, classes)."""
     import numpy as np
 
-    if isinstance(objective, Classification):
-        shares = objective.probabilities(predictions).astype(np.float32)
-        return {"probabilities": shares, "predicted": predictions["predicted"].to_numpy(object)}
+    if isinstance(champion.objective, Classification):
+        shares, names = champion.judge(outputs)
+        return {"probabilities": shares.astype(np.float32), "predicted": np.array(names, object)}
+    predictions = champion.predictions(outputs)
     return {str(name): predictions[name].to_numpy() for name in predictions}

@@ -10,13 +10,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from problems.outline.catalogue import load_problem, read_card
+from problems.outline.images import is_picture
 from problems.outline.problem import Examples, Problem
 from store.artifacts import ArtifactRef, Store
 from store.steps import StepRecord
 from tasks.evaluate import load_tested
 from tasks.examples import load_examples
 from tasks.manifest import close_run, describe_run
-from tasks.occlusion import is_picture
 from tasks.publish import show_evaluation, show_link, show_picture
 from tasks.report_page import Picture, ReportContent, SourceOrigin, figure_png, heat, picture, render_report, thumbnail
 from tasks.steps import Run

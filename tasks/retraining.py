@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from problems.outline.catalogue import load_problem
-from store.artifacts import Store, canonical_json, digest_of, parse_document
+from store.artifacts import Store, canonical_json, digest_of, fill, parse_document
 from store.errors import StepHeld, WriteConflict
 from store.steps import Lease, claim_step
 from tasks.champion import find_champion
@@ -176,8 +176,9 @@ def _read(store: Store, problem: str) -> tuple[list[Retraining], str | None]:
     document = store.read_document(_key(problem))
     if document is None:
         return [], None
-    page = parse_document(document, f"{store.uri}/{_key(problem)}")
-    return [Retraining(**one) for one in page["retrainings"]], document.version
+    where = f"{store.uri}/{_key(problem)}"
+    page = parse_document(document, where)
+    return [fill(Retraining, one, where) for one in page["retrainings"]], document.version
 
 
 def _key(problem: str) -> str:

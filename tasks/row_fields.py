@@ -18,6 +18,7 @@ from problems.outline.raw import EXPECTED, PARSERS
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from pandas.api.extensions import ExtensionArray
 
 Row = Mapping[str, Any]
 
@@ -123,13 +124,15 @@ def ids_of(form: Rows | Stack, rows: Sequence[Row]) -> dict[str, list[str | None
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _column(kind: str, values: list[Any], missing: Sequence[str]) -> np.ndarray | pd.Series:
+def _column(kind: str, values: list[Any], missing: Sequence[str]) -> np.ndarray | ExtensionArray:
     """In the dtypes that a table of a file has: where values are missing int64 becomes float64, bool becomes object."""
     import numpy as np
     import pandas as pd
 
     if kind == "str":
-        return pd.Series([None if value in missing else value for value in values], dtype="str")
+        # Not in Arrow's form, which takes a few texts longer than a model does.
+        kind_of_text = pd.StringDtype("python", na_value=math.nan)
+        return pd.array([None if value in missing else value for value in values], dtype=kind_of_text)
     if kind == "date":
         return np.array(values, "datetime64[us]")
     has_gaps = None in values

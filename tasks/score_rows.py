@@ -1,8 +1,8 @@
 """Score rows: what the champion says of each row of a table or picture of a folder, chunk by chunk, so that a window
 may be larger than memory.
 
-A chunk is read, held against the rules of the training data, scored and put down before the next is read. Work that
-was interrupted goes on after the last chunk that was put down, and ends with the same tables.
+A chunk is held against the rules of the training data and scored while the next is read and the one before is put down.
+Work that was interrupted goes on after the last chunk that was put down, and ends with the same tables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from problems.outline.problem import Inputs, Problem, Rows, Stack
 from problems.outline.ragged import Ragged
 from store.artifacts import Store
 from store.registry import Version
+from tasks.beside import ahead, behind
 from tasks.champion import LoadedChampion, find_champion, load_champion
 from tasks.code_digest import code_digest
 from tasks.inference import predict_in_batches
@@ -145,18 +148,19 @@ def _score_chunks(scorer: _Scorer, source: _Source, parts: Parts) -> None:
     pace, num_done = Pace(_LINE_SECONDS), len(parts)
     if num_done:
         logger.info("score     goes on after %d parts, %d rows", num_done, parts.num_rows())
-    for chunk in source.chunks(num_done):
-        if chunk.number and isinstance(scorer.form, Rows) and scorer.form.is_series:
-            raise WindowInvalid(
-                "The window is too long for a series, which is taken whole.",
-                where=source.place,
-                expected=f"{SERIES_ROWS:,} rows at most",
-                next_step="leave out the oldest rows",
-            )
-        scored = scorer.score(chunk)
-        parts.add(scored.tables, scored.set_aside)
-        if pace.is_due():
-            logger.info("score     %d rows", parts.num_rows())
+    with ahead(source.chunks(num_done)) as chunks, behind() as put_down:
+        for chunk in chunks:
+            if chunk.number and isinstance(scorer.form, Rows) and scorer.form.is_series:
+                raise WindowInvalid(
+                    "The window is too long for a series, which is taken whole.",
+                    where=source.place,
+                    expected=f"{SERIES_ROWS:,} rows at most",
+                    next_step="leave out the oldest rows",
+                )
+            scored = scorer.score(chunk)
+            put_down(partial(parts.add, scored.tables, scored.set_aside))
+            if pace.is_due():
+                logger.info("score     %d rows", parts.num_rows())
     if parts.num_rows() == 0:
         of, word = ("pictures", "") if source.names else ("rows", "row ")
         reasons = [f"{word}{row}: {reason}" for row, reason in islice(source.reasons(parts.set_aside()), 3)]
@@ -214,6 +218,7 @@ class _Scorer:
 
     def _ask(self, inputs: Inputs, good: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
         """Row number, file or ids, what the champion says, and which version it is."""
+        import numpy as np
         import pandas as pd
 
         champion = self._champion
@@ -222,7 +227,7 @@ class _Scorer:
         predictions = champion.predictions(outputs)
         wanted = (*self.form.ids, *self.form.shown) if isinstance(self.form, Rows) else ()
         ids = [name for name in wanted if name in frame]
-        run = pd.Categorical([champion.version.run] * len(frame))
+        run = pd.Categorical.from_codes(np.zeros(len(frame), np.int8), pd.Index([champion.version.run]))
         table = frame[[ROW, *ids]].join(predictions)
         if self._names:
             table.insert(1, FILE, pd.Series([self._names[row] for row in frame[ROW]], dtype="str"))
@@ -259,8 +264,9 @@ def _keep(
         metadata["temperature"] = json.dumps(champion.temperature)
     with tempfile.TemporaryDirectory(prefix=".modelkeep-", dir=place.scores.parent) as name:
         files = {kind: Path(name, f"{kind}.parquet") for kind in parts.names()}
-        for kind, path in files.items():
-            parts.join(kind, path, metadata if kind == "scores" else {})
+        with ThreadPoolExecutor() as pool:
+            told = [metadata if kind == "scores" else {} for kind in files]
+            list(pool.map(parts.join, files, files.values(), told))
         files["rejected"] = Path(name, "rejected.csv")
         header = (FILE if source.names else ROW, "reason")
         write_reasons(files["rejected"], source.reasons(parts.set_aside()), header)

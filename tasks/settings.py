@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     `serve_token`  what those who ask `serve` must know; "" lets everybody ask
     `model_threads`  threads of a model in ONNX Runtime; 0 for as many as there are cores
     `webhook`  the address that is told of drift, bad data, promotions and failed runs; "" for none
+    `notify`  the Prefect block that is told of the same, as `type/name`; "" for none
     """
 
     model_config = SettingsConfigDict(env_prefix="MODELKEEP_", frozen=True)
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
     serve_token: SecretStr = SecretStr("")
     model_threads: int = Field(default=0, ge=0)
     webhook: SecretStr = SecretStr("")
+    notify: str = ""
 
 
 def load_settings() -> Settings:

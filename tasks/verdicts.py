@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from store.artifacts import Store, canonical_json, parse_document
+from store.artifacts import Store, canonical_json, fill, parse_document
 from store.errors import WriteConflict
 
 MOST_KEPT = 200
@@ -93,8 +93,9 @@ def _read(store: Store, problem: str) -> tuple[list[Verdict], str | None]:
     document = store.read_document(_key(problem))
     if document is None:
         return [], None
-    page: Mapping[str, Any] = parse_document(document, f"{store.uri}/{_key(problem)}")
-    return [Verdict(**one) for one in page["verdicts"]], document.version
+    where = f"{store.uri}/{_key(problem)}"
+    page: Mapping[str, Any] = parse_document(document, where)
+    return [fill(Verdict, one, where) for one in page["verdicts"]], document.version
 
 
 def _key(problem: str) -> str:

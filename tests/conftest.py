@@ -17,7 +17,7 @@ MIRROR = os.environ.get("MODELKEEP_MIRROR", "")
 for name in [name for name in os.environ if name.startswith("MODELKEEP_") and name != "MODELKEEP_TEST_NETWORK"]:
     del os.environ[name]
 
-pytest_plugins = ["tests.prefect_server", "tests.training_store", "tests.stores", "tests.webhook"]
+pytest_plugins = ["tests.prefect_server", "tests.training_store", "tests.stores", "tests.webhook", "tests.mail_server"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

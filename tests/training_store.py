@@ -25,9 +25,15 @@ RunMaker = Callable[..., Run]
 
 
 def crown(
-    store: Store, problem: str, model: keras.Model, *, with_onnx: bool = False, sources: Mapping[str, ArtifactRef] = {}
+    store: Store,
+    problem: str,
+    model: keras.Model,
+    *,
+    with_onnx: bool = False,
+    sources: Mapping[str, ArtifactRef] = {},
+    artifacts: Mapping[str, ArtifactRef] = {},
 ) -> Version:
-    """Make a model the champion of a problem, as if a run had trained it with these raw files."""
+    """Make a model the champion of a problem, as if a run had trained it with these raw files and made these too."""
     registry, number = Registry(store), len(Registry(store).versions(problem)) + 1
     run = f"{problem}-20260101T000000-{number:06d}"
     with tempfile.TemporaryDirectory() as folder:
@@ -39,8 +45,8 @@ def crown(
             key = f"runs/{problem}/{run}/export/model.onnx"
             kept["export/model.onnx"] = store.put_file(key, Path(folder, "onnx", "model.onnx"), kind="onnx")
     told_sources = [{"source": name, "ref": ref.to_dict()} for name, ref in sources.items()]
-    artifacts = {name: ref.to_dict() for name, ref in kept.items()}
-    page = json.dumps({"artifacts": artifacts, "sources": told_sources}).encode()
+    named = {name: ref.to_dict() for name, ref in (kept | dict(artifacts)).items()}
+    page = json.dumps({"artifacts": named, "sources": told_sources}).encode()
     manifest = store.put_bytes(f"runs/{problem}/{run}/manifest.json", page, kind="json")
     told: Any = {"actor": "test", "reason": "test", "run": run}
     registry.register(problem, manifest=manifest, metrics={}, weights=weights_digest(model), **told)

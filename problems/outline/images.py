@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from problems.outline.raw import BadInput, looks_like, read_archive
 
@@ -123,6 +123,11 @@ def _unreadable(data: bytes, name: str, fault: str) -> ImageUnreadable:
         received=f"{kind}{len(data):,} bytes: {fault}",
         next_step="get the file again, convert it, or leave it out",
     )
+
+
+def is_picture(array: Any) -> bool:
+    """Whether a feature holds pictures: uint8 (n, height, width, 1 or 3)."""
+    return str(array.dtype) == "uint8" and array.ndim == 4 and array.shape[-1] in (1, 3)
 
 
 def picture_inputs(images: np.ndarray) -> Inputs:

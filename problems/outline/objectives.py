@@ -203,9 +203,18 @@ class Classification(Objective):
     def probabilities(self, predictions: pd.DataFrame) -> np.ndarray:
         """Of every class, float64 (n, k)."""
 
-    @abstractmethod
     def from_probabilities(self, probabilities: np.ndarray) -> pd.DataFrame:
         """The predictions that say so; the other way round."""
+        return self.predictions(self.outputs_of(probabilities))
+
+    @abstractmethod
+    def judge(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `predictions`, which take longer than a model does for a row: the probability of every class, float64
+        (n, k), and the number of the class that is predicted (n,). Raises PredictionsInvalid."""
+
+    @abstractmethod
+    def outputs_of(self, probabilities: np.ndarray) -> np.ndarray:
+        """What a model puts out that gives every class this probability, (n, k)."""
 
     @abstractmethod
     def claims(self, target: np.ndarray, predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
@@ -351,12 +360,26 @@ class Binary(Classification):
         return _class_numbers(target, self.classes).astype(np.float32)[:, None]
 
     def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
-        import numpy as np
         import pandas as pd
 
+        probability, numbers = self._judge(outputs)
+        return pd.DataFrame({"probability": probability, "predicted": _named(numbers, self.classes)})
+
+    def judge(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        probability, numbers = self._judge(outputs)
+        return _of_both(probability.astype(np.float64)), numbers
+
+    def _judge(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The probability of the positive class, float32 (n,), and the class that is predicted, int8 (n,)."""
+        import numpy as np
+
         probability = _checked_probabilities(outputs, width=1, last_layer="one unit with a sigmoid")[:, 0]
-        predicted = _named((probability >= self.threshold).astype(np.int8), self.classes)
-        return pd.DataFrame({"probability": probability, "predicted": predicted})
+        return probability, (probability >= self.threshold).astype(np.int8)
+
+    def outputs_of(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities[:, 1:]
 
     def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
         """The share of positives among the training rows, for everybody."""
@@ -398,11 +421,7 @@ class Binary(Classification):
     def probabilities(self, predictions: pd.DataFrame) -> np.ndarray:
         import numpy as np
 
-        positive = predictions["probability"].to_numpy(np.float64)
-        return np.column_stack([1 - positive, positive])
-
-    def from_probabilities(self, probabilities: np.ndarray) -> pd.DataFrame:
-        return self.predictions(probabilities[:, 1:])
+        return _of_both(predictions["probability"].to_numpy(np.float64))
 
     def claims(self, target: np.ndarray, predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
         return self.probabilities(predictions)[:, 1], self.numbers(target), f"probability of {self.positive}"
@@ -452,10 +471,24 @@ class Multiclass(Classification):
     def predictions(self, outputs: np.ndarray) -> pd.DataFrame:
         import pandas as pd
 
+        probabilities, numbers = self._judge(outputs)
+        names = [f"probability_{number}" for number in range(len(self.classes))]
+        return pd.DataFrame(probabilities, columns=names).assign(predicted=_named(numbers, self.classes))
+
+    def judge(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        probabilities, numbers = self._judge(outputs)
+        return probabilities.astype(np.float64), numbers
+
+    def _judge(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The probabilities, float32 (n, k), and the class that is predicted, int64 (n,)."""
         width = len(self.classes)
         probabilities = _checked_probabilities(outputs, width=width, last_layer=f"{width} units with a softmax")
-        frame = pd.DataFrame(probabilities, columns=[f"probability_{number}" for number in range(width)])
-        return frame.assign(predicted=_named(probabilities.argmax(axis=1), self.classes))
+        return probabilities, probabilities.argmax(axis=1)
+
+    def outputs_of(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities
 
     def baseline(self, train_target: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
         """The shares of the classes among the training rows, for everybody; so the most frequent class is predicted.
@@ -502,9 +535,6 @@ class Multiclass(Classification):
 
     def probabilities(self, predictions: pd.DataFrame) -> np.ndarray:
         return _probabilities(predictions)
-
-    def from_probabilities(self, probabilities: np.ndarray) -> pd.DataFrame:
-        return self.predictions(probabilities)
 
     def claims(self, target: np.ndarray, predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
         probabilities = self.probabilities(predictions)
@@ -561,6 +591,13 @@ def _class_numbers(target: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     if wrong.any():
         raise _bad_target(f"class numbers 0 … {len(classes) - 1} for {', '.join(classes[:6])}", flat, wrong)
     return flat.astype(np.int64)
+
+
+def _of_both(positive: np.ndarray) -> np.ndarray:
+    """The probabilities of the negative and the positive class, (n, 2)."""
+    import numpy as np
+
+    return np.column_stack([1 - positive, positive])
 
 
 def _named(numbers: np.ndarray, classes: Sequence[str]) -> pd.Categorical[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deployments.command_line import main
-from deployments.deploy import declare
+from deployments.deploy import declare, deployments_of
 from deployments.up import bring_up, describe, take_down
 from flows import server
 from flows.workers import WorkerUnavailable, ensure_worker, find_workers
@@ -221,3 +221,30 @@ def test_the_status_is_told_as_text_and_as_json(up: Up, capsys: pytest.CaptureFi
     assert main(["up", "--status", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["ui"] in text and str(told["workers"][0]["pid"]) in text and "1 of tiny" in text
+
+
+def test_deployments_of_older_code_fail_in_plain_words_and_go_with_the_next_up(
+    up: Up, client: SyncPrefectClient
+) -> None:
+    """One asks for a problem, the other for a flow that this code no longer has."""
+    newer = client.read_deployment_by_name("tiny/one")
+    asked = {"flows.train.train": {"problem": "gone"}, "flows.gone.gone": {}}
+    runs = []
+    for entrypoint, parameters in asked.items():
+        older = client.create_deployment(
+            newer.flow_id,
+            name=f"older {entrypoint}",
+            entrypoint=entrypoint,
+            parameters=parameters,
+            enforce_parameter_schema=False,
+            work_pool_name="cpu",
+            pull_steps=newer.pull_steps,
+            tags=newer.tags,
+        )
+        runs.append(client.create_flow_run_from_deployment(older))
+    assert all(wait_for(lambda run=run: state_of(client, run) in ("Failed", "Crashed")) for run in runs)  # type: ignore[misc]
+    problem_gone, flow_gone = (client.read_flow_run(run.id) for run in runs)
+    assert problem_gone.state_name == "Failed" and "problem: Input should be" in str(problem_gone.state)
+    assert flow_gone.state_name == "Crashed" and flow_gone.run_count == 0  # so it is not taken up again
+    up()
+    assert [found.name for found in deployments_of(client)] == ["one"]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from prefect import flow, task
 
 from flows.compare import compare
-from flows.runner import open_runner, run_all, run_each
+from flows.runner import open_runner, opened_runner, run_all, run_each
 from flows.server import ServerAddress
+from flows.train import train
 from modelkeep.errors import ModelkeepError
+from tasks.register import AcceptanceFailed
 
 
 @task
@@ -29,17 +33,20 @@ def leave_a_note(number: int, folder: str) -> None:
 @flow
 def leave_notes(numbers: list[int], folder: str, setting: str) -> list[str]:
     calls = [{"number": number, "folder": folder} for number in numbers]
-    return [type(fault).__name__ for fault in run_each(leave_a_note, calls, setting)]
+    with opened_runner(setting, len(calls)) as runner:
+        return [type(fault).__name__ for fault in run_each(leave_a_note, calls, runner)]
 
 
 @flow
 def divide_each(numbers: list[int], setting: str) -> list[str]:
-    return [str(fault) for fault in run_each(divide, [{"number": number} for number in numbers], setting)]
+    with opened_runner(setting, len(numbers)) as runner:
+        return [str(fault) for fault in run_each(divide, [{"number": number} for number in numbers], runner)]
 
 
 @flow
 def divide_all(numbers: list[int], setting: str) -> list[tuple[float, int]]:
-    return run_all(divide, [{"number": number} for number in numbers], setting)
+    with opened_runner(setting, len(numbers)) as runner:
+        return run_all(divide, [{"number": number} for number in numbers], runner)
 
 
 @pytest.mark.parametrize("setting", ["dsak", "threads://four", "", "http://127.0.0.1"])
@@ -95,6 +102,23 @@ def test_trials_on_dask_end_with_the_weights_that_they_have_here(
     assert there["used"]["weights_digests"] == here["used"]["weights_digests"]
     assert there["sentence"] == here["sentence"]
     assert len(list((tmp_path / "there/steps/digits/fit").glob("*.json*"))) == 4
+
+
+@pytest.mark.server
+@pytest.mark.dask
+def test_folds_on_dask_predict_what_they_predict_here(
+    prefect_server: ServerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predictions_of_folds(place: str) -> dict[str, str]:
+        with suppress(AcceptanceFailed):  # after two epochs
+            train("housing", hyperparameters={"epochs": 2, "units": 16}, store=str(tmp_path / place))
+        [written] = (tmp_path / place / "runs/housing").glob("*/manifest.json")
+        manifest = json.loads(written.read_text())
+        return {name: ref["sha256"] for name, ref in manifest["artifacts"].items() if name.startswith("fold")}
+
+    here = predictions_of_folds("here")
+    monkeypatch.setenv("MODELKEEP_RUNNER", "dask")
+    assert predictions_of_folds("there") == here and len(here) == 4
 
 
 @pytest.mark.server

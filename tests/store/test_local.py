@@ -84,34 +84,21 @@ def test_a_full_disk_is_said_plainly_and_leaves_nothing_behind(local_store: Stor
     assert list(local_store.list_unfinished()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("only root can mount a small disk")
-    return folder
-
-
 def test_a_really_full_disk_is_survived(small_disk: Path) -> None:
-    try:
-        store = open_store(small_disk / "store")
-        ref = store.put_bytes("small", b"1", kind="json")
-        document = store.write_document("models/a.json", b"{}", expected=None)
-        with pytest.raises(StoreUnavailable, match="is full"):
-            store.put_bytes("large", bytes(2 << 20), kind="npy")
-        filler = small_disk / "filler"
-        with pytest.raises(OSError):
-            filler.write_bytes(bytes(2 << 20))
-        with pytest.raises(StoreUnavailable, match="is full"):
-            store.write_document("models/a.json", b"{...}" * 1000, expected=document.version)
-        assert store.read_document("models/a.json") == document
-        assert store.is_whole(ref)
-        filler.unlink()
+    store = open_store(small_disk / "store")
+    ref = store.put_bytes("small", b"1", kind="json")
+    document = store.write_document("models/a.json", b"{}", expected=None)
+    with pytest.raises(StoreUnavailable, match="is full"):
+        store.put_bytes("large", bytes(2 << 20), kind="npy")
+    filler = small_disk / "filler"
+    with pytest.raises(OSError):
+        filler.write_bytes(bytes(2 << 20))
+    with pytest.raises(StoreUnavailable, match="is full"):
         store.write_document("models/a.json", b"{...}" * 1000, expected=document.version)
-    finally:
-        subprocess.run(["umount", str(small_disk)], check=True)
+    assert store.read_document("models/a.json") == document
+    assert store.is_whole(ref)
+    filler.unlink()
+    store.write_document("models/a.json", b"{...}" * 1000, expected=document.version)
 
 
 def test_a_file_where_a_folder_should_be_is_said_plainly(tmp_path: Path) -> None:

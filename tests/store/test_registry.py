@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from store.artifacts import Store
-from store.errors import PromotionConflict, UnknownVersion
+from store.errors import PromotionConflict, UnknownFormat, UnknownVersion
 from store.registry import Registry, Version
 
 WHO = {"actor": "ada", "reason": "better"}
@@ -126,3 +127,18 @@ def test_no_registration_of_four_processes_is_lost(
     }
     assert [version.number for version in registry.versions("housing")] == list(range(1, 41))
     assert len({entry.id for entry in registry.audit("housing")}) == 40
+
+
+def test_what_newer_code_has_written_is_refused_by_name_and_left_as_it_is(store: Store) -> None:
+    register(store, "run-1")
+    document = store.read_document("models/housing.json")
+    assert document is not None
+    page = json.loads(document.data)
+    page["versions"][0]["colour"] = "blue"
+    newer = store.write_document("models/housing.json", json.dumps(page).encode(), expected=document.version)
+    with pytest.raises(UnknownFormat, match="does not know") as error:
+        Registry(store).versions("housing")
+    assert "models/housing.json" in error.value.where and "colour" in error.value.received
+    with pytest.raises(UnknownFormat):
+        promote(store, 1, expected=None)
+    assert store.read_document("models/housing.json") == newer

@@ -17,11 +17,14 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for room in ROOMS:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    module._files_of.cache_clear()
-    module._templates.cache_clear()
+    forget()
     yield tmp_path
-    module._files_of.cache_clear()
-    module._templates.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    for remembered in (module._files_of, module._own_modules, module._templates):
+        remembered.cache_clear()
 
 
 def edit(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 from problems.outline.catalogue import load_problem
-from problems.outline.objectives import Binary
+from problems.outline.objectives import Binary, Classification, Multiclass
 from problems.outline.problem import Rows
 from store import open_store
 from store.artifacts import Store
@@ -32,6 +33,7 @@ from tasks.online import (
     TensorsAnswered,
     TensorsAsked,
     blank_row,
+    records,
 )
 from tasks.request_log import RequestLog
 from tasks.row_fields import to_content
@@ -176,6 +178,22 @@ def test_pictures_are_rows_of_one_field(tmp_path: Path) -> None:
     expected = model.predict({"image": images[..., None]}, verbose=0)
     np.testing.assert_allclose([list(one["probabilities"].values()) for one in answers[:3]], expected, atol=1e-5)
     assert "min: 9" in answers[3]["error"]
+
+
+LETTERS = Multiclass(classes=("a", "b", "c"))
+OUTPUTS = np.random.default_rng(0).dirichlet([1, 1, 1], 50).astype(np.float32)
+
+
+@pytest.mark.parametrize("temperature", [None, 1.7])
+@pytest.mark.parametrize(("objective", "outputs"), [(LETTERS, OUTPUTS), (Binary(positive="b"), OUTPUTS[:, :1])])
+def test_a_row_gets_the_same_probabilities_and_class_as_in_a_table(
+    objective: Classification, outputs: np.ndarray, temperature: float | None, store: Store
+) -> None:
+    champion = replace(load_champion(load_problem("housing"), store), objective=objective, temperature=temperature)
+    expected = champion.predictions(outputs)
+    said = records(champion, outputs)
+    assert [one["predicted"] for one in said] == expected["predicted"].tolist()
+    np.testing.assert_array_equal([[*one["probabilities"].values()] for one in said], objective.probabilities(expected))
 
 
 @pytest.mark.parametrize("name", ["housing", "churn", "fraud", "fake_news", "perceptron", "linear_houses", "digits"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import great_expectations.expectations as gxe
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -78,6 +79,8 @@ FREQUENT = [
     gxe.ExpectColumnValuesToBeBetween(column="age", max_value=40, strict_max=True),
     gxe.ExpectColumnPairValuesAToBeGreaterThanB(column_A="limit", column_B="age", or_equal=True),
     gxe.ExpectColumnPairValuesToBeEqual(column_A="limit", column_B="age"),
+    gxe.ExpectColumnValuesToBeInSet(column="limit", value_set=[1, 50]),
+    gxe.ExpectColumnValuesToBeInSet(column="limit", value_set=list(range(2, 60))),
 ]
 FRAMES = [
     table(),
@@ -87,6 +90,8 @@ FRAMES = [
     table().assign(age=float("nan"), limit=float("nan")),
     table().assign(age=[1, 2, 3, 4], kind="a"),
     table().assign(age=float("inf"), kind=None),
+    table().assign(kind=table()["kind"].astype(pd.StringDtype("python", na_value=float("nan")))),
+    table().assign(limit=[True, False, True, False]),
 ]
 
 
@@ -109,3 +114,14 @@ def test_a_rule_about_some_rows_or_with_an_open_end_is_left_to_great_expectation
 def test_about_rules_of_a_frequent_kind_great_expectations_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("validation.rows.results_of", None)  # would fail if it were called
     assert list(find_offending_rows(table(), RULES)) == [1, 2, 3]
+
+
+def test_a_row_alone_is_told_what_it_is_told_among_others() -> None:
+    draw = np.random.default_rng(0)
+    ages, limits = (draw.choice([-5.0, 0, 30, 40, 200, float("nan"), float("inf")], 60) for _ in range(2))
+    frame = pd.DataFrame(
+        {"age": ages, "limit": limits, "kind": pd.Series(draw.choice(["a", "z", None], 60), dtype="str")}
+    )
+    together = find_offending_rows(frame, RULES)
+    alone = {row: find_offending_rows(frame.iloc[[row]], RULES).get(0) for row in range(60)}
+    assert {row: reason for row, reason in alone.items() if reason} == together and 0 < len(together) < 60
