@@ -4,11 +4,14 @@
 
 predict    `model.predict` with the features in memory
 function   the model as one compiled function, called for the same batches, with the features in memory
+onnx       the same in ONNX Runtime, which is what the whole asks
+read, check, write   what else the whole does, each alone: the file read; the rows made features and held against the
+           rules; what was checked written as one Parquet file. A dense model may be faster than any of these
 whole      `modelkeep predict` from the file to Parquet: read, check, score, keep in the store; what is loaded once
            (TensorFlow, Great Expectations) is loaded before
 
 Medians, in turn; `share` is the whole's speed as a share of the function's. Peak memory is that of the process after
-the wholes, in which the features of the other two are still held.
+the wholes, in which the features of the others are still held.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+WAYS = ("predict", "function", "onnx", "read", "check", "write", "whole")
 CASES = (("housing", ".parquet"), ("housing", ".csv"), ("perceptron", ".parquet"), ("digits", ".npz"))
 
 
@@ -39,13 +43,13 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     results: dict[str, dict[str, float]] = {}
-    print(f"{'rows/s':<22}{'predict':>11}{'function':>11}{'whole':>11}{'share':>8}{'peak MB':>9}")
+    print(f"{'rows/s':<20}" + "".join(f"{way:>11}" for way in WAYS) + f"{'share':>8}{'peak MB':>9}")
     for name, ending in CASES:
         num_rows = arguments.pictures if ending == ".npz" else arguments.rows
         with tempfile.TemporaryDirectory() as folder:
             found = results[f"{name}{ending}"] = measure(name, ending, num_rows, arguments.repeats, Path(folder))
-        speeds = "".join(f"{found[column]:>11,.0f}" for column in ("predict", "function", "whole"))
-        print(f"{name + ending:<22}{speeds}{found['whole'] / found['function']:>8.2f}{found['peak_mb']:>9,.0f}")
+        speeds = "".join(f"{found[column]:>11,.0f}" for column in WAYS)
+        print(f"{name + ending:<20}{speeds}{found['whole'] / found['function']:>8.2f}{found['peak_mb']:>9,.0f}")
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 
@@ -53,26 +57,41 @@ def main() -> None:
 def measure(name: str, ending: str, num_rows: int, repeats: int, folder: Path) -> dict[str, float]:
     import keras
     import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from problems.outline.catalogue import load_problem
     from store import open_store
+    from tasks.champion import load_champion
     from tasks.inference import compiled, predict_in_batches
     from tasks.ingest import read_sources
-    from tasks.score_rows import batch_size
+    from tasks.score_rows import batch_size, chunk_rows
+    from tasks.tables import read_chunks
     from tests.training_store import crown
+    from validation.rows import find_offending_rows, rules_of_one_row
 
     problem, store = load_problem(name), open_store(str(folder / "store"))
     examples = read_sources(problem, store, "", "", str(folder))
     keras.utils.set_random_seed(0)
     model = problem.build(problem.complete("", {}), examples)
-    crown(store, name, model)
+    crown(store, name, model, with_onnx=True)
     rows = np.arange(num_rows) % len(examples)
     features = {key: examples.features[key][rows] for key in model.input}
     window = write_window(problem, examples, rows, folder / f"window{ending}")
-    call, size = compiled(model), batch_size(features)
+    function, onnx, size = compiled(model), load_champion(problem, store).engine, batch_size(features)
+    form = problem.rows
+    assert form is not None
+    chunks = list(read_chunks(window, form, chunk_rows(form)))
+    rules = rules_of_one_row(problem.expectations(), list(form.inputs(chunks[0].content).frame))
+    checked = pa.Table.from_pandas(pd.concat([form.inputs(chunk.content).frame for chunk in chunks]))
     ways: dict[str, Callable[[], Any]] = {
         "predict": lambda: model.predict(features, batch_size=size, verbose=0),
-        "function": lambda: predict_in_batches(call, features, size),
+        "function": lambda: predict_in_batches(function, features, size),
+        "onnx": lambda: predict_in_batches(onnx, features, size),
+        "read": lambda: sum(len(chunk.rows) for chunk in read_chunks(window, form, chunk_rows(form))),
+        "check": lambda: [find_offending_rows(form.inputs(chunk.content).frame, rules) for chunk in chunks],
+        "write": lambda: pq.write_table(checked, folder / "checked.parquet", use_dictionary=False),
         "whole": lambda: score_whole(problem, window, folder),
     }
     for way in ways.values():

@@ -27,6 +27,7 @@ def up(
     """Keep all problems alive. A Prefect server, schedules, automations and workers on this machine.
 
     With PREFECT_API_URL the server there is used. A second `up` starts what has ended, and leaves the rest as it is.
+    A problem whose file cannot be imported is named at the end, with exit code 2; the others are kept alive.
 
     Examples:
 
@@ -36,16 +37,21 @@ def up(
     """
     import json
 
-    from deployments.deploy import declare
+    from deployments.deploy import declare, describe_broken
     from deployments.up import as_text, bring_up, describe
-    from problems.outline.catalogue import problem_names
+    from problems.outline.catalogue import problem_names, sort_out
 
+    sound, faults = ([], {}) if status else sort_out(problem_names())
     if not status:
         folder = folder.expanduser().resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        bring_up(declare(problem_names()), folder, at_once, lambda line: print(line, file=sys.stderr))
-    told = describe()
+        bring_up(declare(sound), folder, at_once, lambda line: print(line, file=sys.stderr))
+    told = {**describe(), "broken": faults}
     print(json.dumps(told, indent=1, ensure_ascii=False) if as_json else as_text(told))
+    if faults and as_json:
+        raise typer.Exit(2)
+    if faults:
+        raise describe_broken(faults)
 
 
 @app.command()

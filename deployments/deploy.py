@@ -10,14 +10,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.run_tags import OURS
 from modelkeep.errors import ModelkeepError
-from problems.outline.catalogue import load_problem
+from problems.outline.catalogue import load_problem, problem_names, problem_path, sort_out
 from store.artifacts import digest_of
 from tasks.code_digest import code_digest
 
@@ -30,6 +30,20 @@ PREFECT_YAML = Path(__file__).with_name("prefect.yaml")
 
 class DeploymentFailed(ModelkeepError):
     """Prefect refused something that prefect.yaml declares."""
+
+
+class ProblemsBroken(ModelkeepError):
+    """Files of problems that cannot be imported; all others are deployed."""
+
+
+def describe_broken(faults: Mapping[str, str]) -> ProblemsBroken:
+    return ProblemsBroken(
+        f"Not deployed, as {'it' if len(faults) == 1 else 'they'} cannot be imported: {', '.join(faults)}.",
+        where=", ".join(str(problem_path(name)) for name in faults),
+        expected="a file that defines `problem`",
+        received="\n           ".join(f"{name}: {fault}" for name, fault in faults.items()),
+        next_step="mend it and `modelkeep up` again; the other problems are deployed",
+    )
 
 
 def declare(problems: Sequence[str], template: Path = PREFECT_YAML) -> dict[str, Any]:
@@ -185,10 +199,10 @@ def _key(entry: dict[str, Any]) -> tuple[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     from flows.server import ensure_server, use_server
-    from problems.outline.catalogue import problem_names
 
     options = sys.argv[1:] if arguments is None else arguments
-    declared = declare(problem_names())
+    sound, faults = sort_out(problem_names())
+    declared = declare(sound)
     if options == ["--show"]:
         print(as_yaml(declared), end="")
         return 0
@@ -201,6 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(deploy(declared)))
         print(f"deployed to {address.ui_url}; this worker would run them here:")
         print(f"PREFECT_API_URL={address.api_url} MODELKEEP_FOLDER=$PWD prefect worker start --pool cpu")
+        if faults:
+            raise describe_broken(faults)
     except ModelkeepError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -71,7 +71,9 @@ def serve(
         from tasks.served import ChampionWatch
         from tasks.serving_metrics import ServingMetrics
 
-        metrics, limits = ServingMetrics(), Limits()
+        settings = load_settings()
+        limits = Limits(settings.serve_rows, settings.serve_bytes, settings.serve_seconds)
+        metrics = ServingMetrics()
         served = [_open(problem, store, share, metrics, stack) for problem in problems]
         stack.enter_context(closing(ChampionWatch(served, poll_seconds, metrics.count_fault)))
         _say(served, listener, bool(token))
@@ -110,8 +112,9 @@ def _open(problem: Problem, store: Store, share: float, metrics: ServingMetrics,
             log.add(scored)
 
     served = ServedProblem(
-        problem, store, on_scored=tell, on_batch=lambda num_rows: metrics.count_batch(problem.name, num_rows)
-    )
+        problem, store, on_scored=tell, on_batch=lambda num_rows: metrics.count_batch(problem.name, num_rows),
+        most_waiting=load_settings().serve_queue,
+    )  # fmt: skip
     metrics.watch(served)
     stack.enter_context(closing(served))
     return served

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -29,6 +29,7 @@ from tasks.serving_metrics import ServingMetrics
 from tasks.tensors import DATATYPES, TensorInvalid, describe_tensor, join_binary, read_tensors, write_tensor
 
 _MOST_FAULTS = 20
+_LARGE_BYTES, _LARGE_ROWS = 16 << 10, 64  # some milliseconds of parsing or writing
 
 Datatype: Any = Literal[tuple(dict.fromkeys(DATATYPES.values()))]
 
@@ -84,6 +85,8 @@ def build_app(served: Sequence[ServedProblem], metrics: ServingMetrics, limits: 
         strict_content_type=False,  # clients of the Open Inference Protocol leave the header out
         responses={code: {"model": Told} for code in (400, 401, 404, 413, 422, 429, 503)},
     )
+    app.router.route_class = _Route
+    app.state.turn = asyncio.Lock()
     _add_error_handlers(app)
     _add_health(app, served, metrics)
     _add_inference(app, {one.problem.name: one for one in served}, limits)
@@ -117,7 +120,7 @@ def _add_predict(app: FastAPI, path: str, served: ServedProblem, limits: Limits)
         if all("error" in one for one in answer.rows):
             fields = {f"rows[{place}]": one["error"] for place, one in enumerate(answer.rows[:_MOST_FAULTS])}
             return _refuse(422, "None of the rows can be scored: they break rules of the training data.", fields)
-        return JSONResponse(told)
+        return await _told(app, told, len(answer.rows))
 
     predict.__annotations__["body"] = asked  # made here, so that no name leads to it
     card = read_card(problem.name)
@@ -164,14 +167,50 @@ async def _answer(served: ServedProblem, question: Question, seconds: float) -> 
         raise HTTPException(503, f"No answer within {seconds:g} s.", {"Retry-After": "1"}) from None
 
 
+async def _told(app: FastAPI, told: Mapping[str, Any], num_rows: int) -> Response:
+    """An answer as JSON; a large one is written in its turn."""
+    if num_rows < _LARGE_ROWS:
+        return JSONResponse(told)
+    async with app.state.turn:
+        return JSONResponse(told)
+
+
+class _Request(Request):
+    """Large bodies are parsed in turn, one in each round of the event loop: so health and small requests are answered
+    between them, however many there are."""
+
+    async def json(self) -> Any:
+        if len(await self.body()) < _LARGE_BYTES:
+            return await self.parse()
+        async with self.app.state.turn:
+            return await self.parse()
+
+    async def parse(self) -> Any:
+        return await super().json()
+
+
+class _Route(APIRoute):
+    request_class: ClassVar[type[_Request]] = _Request
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_request(request: Request) -> Response:
+            return await handle(self.request_class(request.scope, request.receive))
+
+        return handle_request
+
+
 # --- tensors -------------------------------------------------------------------------------------------------------
 
 
-class _TensorsRequest(Request):
-    async def json(self) -> Any:
+class _TensorsRequest(_Request):
+    """Also of tensors that follow the JSON as bytes, as tritonclient sends them unless told otherwise."""
+
+    async def parse(self) -> Any:
         length = self.headers.get("inference-header-content-length")
         if length is None:
-            return await super().json()
+            return await super().parse()
         if not length.isdecimal():
             raise HTTPException(400, "The header Inference-Header-Content-Length is no number.")
         try:
@@ -180,16 +219,8 @@ class _TensorsRequest(Request):
             raise HTTPException(400, _sentence(fault)) from None
 
 
-class _TensorsRoute(APIRoute):
-    """Reads tensors also where they follow the JSON as bytes, as tritonclient sends them unless told otherwise."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_tensors(request: Request) -> Response:
-            return await handle(_TensorsRequest(request.scope, request.receive))
-
-        return handle_tensors
+class _TensorsRoute(_Route):
+    request_class = _TensorsRequest
 
 
 def _add_inference(app: FastAPI, served: Mapping[str, ServedProblem], limits: Limits) -> None:
@@ -230,7 +261,8 @@ def _add_inference(app: FastAPI, served: Mapping[str, ServedProblem], limits: Li
         told: dict[str, Any] = {"model_name": model, "model_version": str(answer.version.number)}
         if body.id:
             told["id"] = body.id
-        return JSONResponse(told | {"outputs": [write_tensor(name, answer.tensors[name]) for name in wanted]})
+        outputs = [write_tensor(name, answer.tensors[name]) for name in wanted]
+        return await _told(app, told | {"outputs": outputs}, max(output["shape"][0] for output in outputs))
 
     app.include_router(router)
 

@@ -26,11 +26,9 @@ from problems.outline import (
     Official,
     Problem,
     Source,
-    Stack,
-    Truth,
     search,
 )
-from problems.outline.images import LabelledImages, decode_image, picture_inputs, read_image_archive
+from problems.outline.images import LabelledImages, decode_image, photo_rows, read_image_archive
 from problems.outline.raw import BadInput, read_archive, read_pickled_arrays
 
 if TYPE_CHECKING:
@@ -173,14 +171,7 @@ problem = Problem(
     build=build,
     mixed_precision=True,
     hyperparameters=Cifar10Hyperparameters,
-    rows=Stack(
-        name="image",
-        dtype="uint8",
-        shape=(*SIZE, 3),
-        inputs=picture_inputs,
-        truth=Truth(column="label", words={name: number for number, name in enumerate(CLASSES)}),
-        decode=decode,
-    ),
+    rows=photo_rows(SIZE, CLASSES, decode),
     acceptance=(Above("accuracy", 0.74), BeatsBaseline()),
     variants={
         "augmented": {},

@@ -26,10 +26,9 @@ from problems.outline import (
     Rows,
     Source,
 )
-from problems.outline.windows import WindowHyperparameters, build_window_model
+from problems.outline.windows import WindowHyperparameters, build_window_model, inputs_by_month, read_by_month
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from great_expectations.expectations import Expectation
 
@@ -40,38 +39,11 @@ LENGTH, HORIZON = 36, 12  # months
 
 def read(files: Files) -> Examples:
     """Windows of 36 months in °C, float32 (n, 36), and the anomaly 12 months after the last, float32 (n,)."""
-    import numpy as np
-
-    from problems.outline.windows import look_back
-
-    months = _read_months(files)
-    known = look_back(months["anomaly"].to_numpy(), length=LENGTH, horizon=HORIZON)
-    rows = np.flatnonzero(np.isfinite(known).all(axis=1) & months["anomaly"].notna().to_numpy())
-    inputs = _describe(months.iloc[rows].reset_index(drop=True), known[rows])
-    return inputs.with_target(inputs.frame["anomaly"].to_numpy(np.float32))
+    return read_by_month(_read_months(files), "anomaly", length=LENGTH, horizon=HORIZON)
 
 
 def inputs(table: pd.DataFrame) -> Inputs:
-    """As `read` makes them, of a series of months in which those to come stand too, with an empty anomaly."""
-    from problems.outline.windows import beginning_of_month, look_back_by_month
-
-    months = beginning_of_month(table["month"])
-    known = look_back_by_month(months, table["anomaly"], length=LENGTH, horizon=HORIZON)
-    return _describe(months.to_frame(), known)
-
-
-def _describe(months: pd.DataFrame, known: np.ndarray) -> Inputs:
-    """`months` with what is known of each."""
-    import numpy as np
-
-    frame = months.assign(
-        num_known=np.isfinite(known).sum(axis=1),
-        last_year=known[:, -1],
-        lowest=known.min(axis=1),
-        highest=known.max(axis=1),
-        decade=(months["month"].dt.year // 10 * 10).astype(str) + "s",
-    )
-    return Inputs({"window": known}, frame)
+    return inputs_by_month(table, "anomaly", length=LENGTH, horizon=HORIZON)
 
 
 def _read_months(files: Files) -> pd.DataFrame:

@@ -34,10 +34,9 @@ from problems.outline import (
     Pretrained,
     Problem,
     Source,
-    Stack,
     TestOnly,
 )
-from problems.outline.images import decode_image, picture_inputs
+from problems.outline.images import decode_image, photo_rows, picture_inputs
 from problems.outline.raw import BadInput, read_archive
 
 if TYPE_CHECKING:
@@ -270,5 +269,5 @@ problem = Problem(
     acceptance=(Above("accuracy", 0.7), Above("top_5_accuracy", 0.85), BeatsBaseline()),
     variants={"resnet50": {"network": "resnet50"}, "mobilenet": {"network": "mobilenet"}},
     pretrained=Pretrained(source=choose_weights, load=load_weights),
-    rows=Stack(name="image", dtype="uint8", shape=(*SIZE, 3), inputs=picture_inputs, decode=decode),
+    rows=photo_rows(SIZE, (), decode),  # nothing is learnt here
 )

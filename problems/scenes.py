@@ -32,11 +32,9 @@ from problems.outline import (
     Pretrained,
     Problem,
     Source,
-    Stack,
-    Truth,
     search,
 )
-from problems.outline.images import decode_image, picture_inputs, read_image_archive
+from problems.outline.images import decode_image, photo_rows, read_image_archive
 from problems.outline.raw import BadInput
 
 if TYPE_CHECKING:
@@ -177,14 +175,7 @@ problem = Problem(
         load=load,
         thaw=thaw,
     ),
-    rows=Stack(
-        name="image",
-        dtype="uint8",
-        shape=(*SIZE, 3),
-        inputs=picture_inputs,
-        truth=Truth(column="label", words={name: number for number, name in enumerate(CLASSES)}),
-        decode=decode,
-    ),
+    rows=photo_rows(SIZE, CLASSES, decode),
     acceptance=(Above("accuracy", 0.72), BeatsBaseline()),
     variants={
         "fine_tuned": {},

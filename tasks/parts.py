@@ -36,14 +36,14 @@ class Parts:
 
     def add(self, tables: Mapping[str, pa.Table], set_aside: Mapping[int, str]) -> None:
         """The next part. Tables without rows are left out."""
-        import pyarrow.parquet as pq
+        import pyarrow as pa
 
         stem = f"{len(self):06d}"
         for name, table in tables.items():
             if len(table):
                 # It is read once and thrown away: what makes files small would take longer than the model.
-                path = self._folder / f"{stem}.{name}.parquet"
-                pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)
+                with pa.ipc.new_file(self._folder / f"{stem}.{name}.arrow", table.schema) as file:
+                    file.write_table(table)
         done = {"rows": max((len(table) for table in tables.values()), default=0), "set_aside": list(set_aside.items())}
         partial = self._folder / f"{stem}.partial"
         partial.write_text(json.dumps(done, ensure_ascii=False), encoding="utf-8")
@@ -63,23 +63,31 @@ class Parts:
 
     def names(self) -> list[str]:
         """Of the tables, sorted."""
-        return sorted({path.name.split(".")[1] for path in self._folder.glob("??????.*.parquet")})
+        return sorted({path.name.split(".")[1] for path in self._folder.glob("??????.*.arrow")})
 
     def join(self, name: str, path: Path, metadata: Mapping[str, str]) -> None:
         """The tables of that name as one Parquet file, a part at a time."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        paths = sorted(self._folder.glob(f"??????.{name}.parquet"))
+        paths = sorted(self._folder.glob(f"??????.{name}.arrow"))
         # A column of whole numbers is one of floats in a part where a value is missing.
-        schema = pa.unify_schemas([pq.read_schema(part) for part in paths], promote_options="permissive")
+        schema = pa.unify_schemas([_read(part).schema for part in paths], promote_options="permissive")
         repeated = [field.name for field in schema if not pa.types.is_floating(field.type)]
         with pq.ParquetWriter(path, schema.with_metadata(dict(metadata)), use_dictionary=repeated) as writer:
             for part in paths:
-                writer.write_table(pq.read_table(part).cast(writer.schema))
+                writer.write_table(_read(part).cast(writer.schema))
 
     def discard(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _read(part: Path) -> pa.Table:
+    """Not copied into memory until it is looked at."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(part)) as file:
+        return pa.ipc.open_file(file).read_all()
 
 
 @contextmanager

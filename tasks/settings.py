@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     `checkpoint_seconds`  the time between two checkpoints of a training, at least
     `serve_token`  what those who ask `serve` must know; "" lets everybody ask
     `model_threads`  threads of a model in ONNX Runtime; 0 for as many as there are cores
+    `serve_rows`, `serve_bytes`, `serve_seconds`  what a request to `serve` may have: rows, bytes, time until the answer
+    `serve_queue`  rows that wait for a model of `serve`, at most
     `webhook`  the address that is told of drift, bad data, promotions and failed runs; "" for none
     `notify`  the Prefect block that is told of the same, as `type/name`; "" for none
     """
@@ -33,6 +35,10 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = 5.0
     serve_token: SecretStr = SecretStr("")
     model_threads: int = Field(default=0, ge=0)
+    serve_rows: int = Field(default=1024, ge=1)
+    serve_bytes: int = Field(default=8 << 20, ge=1)
+    serve_seconds: float = Field(default=10.0, gt=0)
+    serve_queue: int = Field(default=4096, ge=1)
     webhook: SecretStr = SecretStr("")
     notify: str = ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,19 @@ def load_problem(name: str) -> Problem:
     problem_path(name)
     problem: Problem = importlib.import_module(f"problems.{name}").problem
     return problem
+
+
+def sort_out(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The problems that can be imported, and what is wrong with each of the others."""
+    sound, faults = [], {}
+    for name in names:
+        try:
+            load_problem(name)
+        except Exception as fault:  # whatever a file can raise that somebody is writing
+            faults[name] = f"{type(fault).__name__}: {fault}"
+        else:
+            sound.append(name)
+    return sound, faults
 
 
 def read_card(name: str) -> dict[str, str]:

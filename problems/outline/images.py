@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-    from problems.outline.problem import Inputs
+    from problems.outline.problem import Inputs, Stack
 
 # Formats with a decoder inside Pillow; others, such as EPS, start programs.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
@@ -136,6 +136,15 @@ def picture_inputs(images: np.ndarray) -> Inputs:
     from validation.summaries import summarise_images
 
     return Inputs({"image": images}, summarise_images(images))
+
+
+def photo_rows(size: tuple[int, int], classes: Sequence[str], decode: Callable[[bytes, str], np.ndarray]) -> Stack:
+    """How colour photos of a size (height, width) are windows; without classes nothing is learnt from them."""
+    from problems.outline.problem import Stack, Truth
+
+    truth = Truth(column="label", words={name: number for number, name in enumerate(classes)})
+    known = truth if classes else None
+    return Stack(name="image", dtype="uint8", shape=(*size, 3), inputs=picture_inputs, truth=known, decode=decode)
 
 
 @dataclass(frozen=True)

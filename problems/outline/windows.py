@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from problems.outline.problem import Examples
+    from problems.outline.problem import Examples, Inputs
 
 
 def look_back(series: np.ndarray, *, length: int, horizon: int) -> np.ndarray:
@@ -35,8 +35,37 @@ def look_back_by_month(months: pd.Series, values: pd.Series, *, length: int, hor
     return before
 
 
-def beginning_of_month(moments: pd.Series) -> pd.Series:
-    return moments.dt.to_period("M").dt.to_timestamp()
+def read_by_month(months: pd.DataFrame, value: str, *, length: int, horizon: int) -> Examples:
+    """Of a row for each month without gaps (`month`, and the column `value`, NaN where unknown): the feature `window`,
+    what was known, float32 (n, length), of each month that has a value and a whole window; target float32 (n,)."""
+    import numpy as np
+
+    known = look_back(months[value].to_numpy(), length=length, horizon=horizon)
+    rows = np.flatnonzero(np.isfinite(known).all(axis=1) & months[value].notna().to_numpy())
+    inputs = _describe_months(months.iloc[rows].reset_index(drop=True), known[rows])
+    return inputs.with_target(inputs.frame[value].to_numpy(np.float32))
+
+
+def inputs_by_month(table: pd.DataFrame, value: str, *, length: int, horizon: int) -> Inputs:
+    """The same of rows in any order, in which months to come stand too, with an empty value."""
+    months = table["month"].dt.to_period("M").dt.to_timestamp()
+    known = look_back_by_month(months, table[value], length=length, horizon=horizon)
+    return _describe_months(months.to_frame(), known)
+
+
+def _describe_months(months: pd.DataFrame, known: np.ndarray) -> Inputs:
+    import numpy as np
+
+    from problems.outline.problem import Inputs
+
+    frame = months.assign(
+        num_known=np.isfinite(known).sum(axis=1),
+        last_year=known[:, -1],
+        lowest=known.min(axis=1),
+        highest=known.max(axis=1),
+        decade=(months["month"].dt.year // 10 * 10).astype(str) + "s",
+    )
+    return Inputs({"window": known}, frame)
 
 
 class WindowHyperparameters(Hyperparameters):

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -248,3 +249,23 @@ def test_deployments_of_older_code_fail_in_plain_words_and_go_with_the_next_up(
     assert flow_gone.state_name == "Crashed" and flow_gone.run_count == 0  # so it is not taken up again
     up()
     assert [found.name for found in deployments_of(client)] == ["one"]
+
+
+def test_a_problem_that_cannot_be_imported_is_named_and_the_others_are_deployed(
+    up: Up, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    up()
+    (tmp_path / "one.py").write_text("problem = None\n")
+    (tmp_path / "unfinished.py").write_text("def read(files:\n")
+    (tmp_path / "unnamed.py").write_text("import a_library_that_is_not_there\n")
+    monkeypatch.setattr("problems.outline.catalogue._FOLDER", tmp_path)
+    monkeypatch.setattr("problems.__path__", [str(tmp_path)])
+    monkeypatch.setattr("deployments.deploy.declare", partial(declare, template=TINY))
+    assert main(["up", "--folder", str(folder), "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["deployments"] == {"tiny": 1} and list(told["broken"]) == ["unfinished", "unnamed"]
+    assert main(["up", "--folder", str(folder)]) == 2
+    shown = capsys.readouterr()
+    assert "1 of tiny" in shown.out
+    assert "unfinished: SyntaxError" in shown.err and "unnamed: ModuleNotFoundError" in shown.err
+    assert str(tmp_path / "unfinished.py") in shown.err

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pytest
@@ -17,12 +19,12 @@ from problems.outline.problem import Source
 from store import open_store
 from store.artifacts import ArtifactRef
 from store.registry import Registry
-from tasks.devices import NoGpu
+from tasks.devices import Device, NoGpu, gpu_slots, held_device
 from tasks.fit import load_model
 from tasks.register import AcceptanceFailed, was_withdrawn
 from tasks.requests import Request, find_answer
 from tasks.runs import is_whole_version
-from tests.prefect_server import shown_by_prefect
+from tests.prefect_server import shown_by_prefect, wait_for
 from validation.gate import ValidationFailed
 
 pytestmark = pytest.mark.server
@@ -289,3 +291,32 @@ def _house_prices() -> pd.DataFrame:
 
     attributes, prices = boston_housing_data()
     return pd.DataFrame(attributes, columns=list(COLUMNS)).assign(**{TARGET: prices})
+
+
+def test_only_fit_waits_for_a_gpu(reported_to: ServerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is before it is done while another training has the only one, and what is after it needs none."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import TaskRunFilter
+    from prefect.concurrency.sync import concurrency
+
+    monkeypatch.setattr("tasks.devices.usable_gpus", lambda: [Device("gpu:0", "pretended")])
+    slots, begun = gpu_slots(1), list[UUID]()
+    with held_device("require"):  # makes the limit
+        pass
+    watched = train.with_options(on_running=[lambda flow, run, state: begun.append(run.id)])
+
+    def states() -> dict[str, str | None]:
+        of_run = TaskRunFilter.model_validate({"flow_run_id": {"any_": begun}})
+        return {run.name: run.state_name for run in client.read_task_runs(task_run_filter=of_run)} if begun else {}
+
+    with get_client(sync_client=True) as client, ThreadPoolExecutor() as pool:
+        with concurrency(slots, strict=True):
+            ended = pool.submit(watched, "perceptron", store=str(tmp_path))
+            assert wait_for(lambda: states().get("prepare perceptron") == "Completed")
+            assert wait_for(lambda: states().get("fit perceptron") == "Running")
+            assert not wait_for(ended.done, limit_seconds=2)
+        assert wait_for(lambda: states()["fit perceptron"] == "Completed")
+        with concurrency(slots, strict=True):
+            trained = ended.result(timeout=120)
+    manifest = json.loads((tmp_path / "runs" / "perceptron" / trained.run / "manifest.json").read_text())
+    assert trained.champion and manifest["device"] == "pretended"
