@@ -57,12 +57,14 @@ types: $(SETTLED)  ## Check types
 	@$(BIN)/mypy
 
 bench: $(SETTLED)  ## Run the benchmarks side by side
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out benchmarks/results.py,$(wildcard benchmarks/*.py)); do \
+		echo "== $$file"; $(BIN)/python $$file || failed="$$failed $$file"; \
+	done; test -z "$$failed" || { echo "Not finished:$$failed"; exit 1; }
 
 results: $(SETTLED)  ## Train every problem with three seeds and make a table of what came out
 	@$(BIN)/python -m benchmarks.results
 
 clean:  ## Stop the local server and remove what was installed; models in the store stay
 	@test ! -x $(BIN)/modelkeep || $(BIN)/modelkeep server stop
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+	@rm -rf $(VENV) .run/peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -154,8 +154,9 @@ def feed_moved_world(place: Place, client: SyncPrefectClient) -> FlowRun:
 def kill_in_the_middle(place: Place, client: SyncPrefectClient, retraining: FlowRun) -> None:
     from flows.workers import find_workers
 
-    began = time.time()
-    place.wait("a checkpoint of the challenger", lambda: has_checkpoint(place.store, began))
+    for pause_seconds in (0, 1):  # the second time it has learnt something
+        since = time.time() + pause_seconds
+        place.wait("a checkpoint of the challenger", lambda since=since: has_checkpoint(place.store, since))  # type: ignore[misc]
     processes = [worker.process for worker in find_workers()]
     processes += [process for run in unfinished_runs(client) if (process := process_of(run))]
     for process in processes:
@@ -231,7 +232,11 @@ def kill(process: str) -> None:
 
 
 def has_checkpoint(store: Path, since: float) -> bool:
-    return any(path.stat().st_mtime > since for path in store.rglob("*checkpoint-*.npz"))
+    for path in store.rglob("*checkpoint-*.npz"):
+        with suppress(FileNotFoundError):  # the next one has taken its place
+            if path.stat().st_mtime > since:
+                return True
+    return False
 
 
 def champion(place: Place) -> int:

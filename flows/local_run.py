@@ -36,7 +36,7 @@ def run_train(request: Request, gpu: Gpu = "prefer") -> Trained:
         request.variant, request.settings
     )  # a mistake is told before anything starts
     quiet_libraries()
-    if gpu == "require":
+    if gpu == "require" or load_settings().devices != 1:
         import_keras()  # which tells whether there is one
     settle_gpu(gpu)
     with seen_by_prefect(request.problem):

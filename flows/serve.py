@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp
 
+    from flows.serve_app import Limits
     from problems.outline.problem import Problem
     from store.artifacts import Store
     from tasks.online import Scored
@@ -66,14 +67,12 @@ def serve(
         listener = stack.enter_context(closing(_bind(host, port)))
         if any(load_champion(problem, store).needs_keras for problem in problems):
             import_keras()
-        from flows.serve_app import Limits, build_app
+        from flows.serve_app import build_app
         from flows.serve_gate import Gate
         from tasks.served import ChampionWatch
         from tasks.serving_metrics import ServingMetrics
 
-        settings = load_settings()
-        limits = Limits(settings.serve_rows, settings.serve_bytes, settings.serve_seconds)
-        metrics = ServingMetrics()
+        metrics, limits = ServingMetrics(), read_limits()
         served = [_open(problem, store, share, metrics, stack) for problem in problems]
         stack.enter_context(closing(ChampionWatch(served, poll_seconds, metrics.count_fault)))
         _say(served, listener, bool(token))
@@ -158,6 +157,14 @@ def _signals_end_the_server() -> Iterator[None]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+def read_limits() -> Limits:
+    """From MODELKEEP_SERVE_ROWS and its like."""
+    from flows.serve_app import Limits
+
+    settings = load_settings()
+    return Limits(settings.serve_rows, settings.serve_bytes, settings.serve_seconds)
 
 
 def read_token(file: Path | None) -> str:

@@ -20,10 +20,11 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from modelkeep import __version__
 from problems.outline.catalogue import read_card
 from problems.outline.objectives import Classification, PredictionsInvalid
+from problems.outline.problem import Stack
 from store.registry import Version
 from tasks.micro_batches import Overloaded, Stopping
 from tasks.online import Answer, ChampionChanged, Question, RowsAnswered, RowsAsked, TensorsAnswered, TensorsAsked
-from tasks.row_fields import WholeNumber, row_type
+from tasks.row_fields import FileInvalid, Row, WholeNumber, decode_files, row_type
 from tasks.served import ServedProblem
 from tasks.serving_metrics import ServingMetrics
 from tasks.tensors import DATATYPES, TensorInvalid, describe_tensor, join_binary, read_tensors, write_tensor
@@ -86,7 +87,7 @@ def build_app(served: Sequence[ServedProblem], metrics: ServingMetrics, limits: 
         responses={code: {"model": Told} for code in (400, 401, 404, 413, 422, 429, 503)},
     )
     app.router.route_class = _Route
-    app.state.turn = asyncio.Lock()
+    app.state.turn, app.state.decoders = asyncio.Lock(), asyncio.Semaphore(2)
     _add_error_handlers(app)
     _add_health(app, served, metrics)
     _add_inference(app, {one.problem.name: one for one in served}, limits)
@@ -109,7 +110,8 @@ def _add_predict(app: FastAPI, path: str, served: ServedProblem, limits: Limits)
     asked = create_model(f"{problem.name}_rows", __config__=ConfigDict(strict=True), rows=(rows, ...))
 
     async def predict(body: Any) -> Response:
-        answer = await _answer(served, RowsAsked(body.rows), limits.seconds)
+        asked = RowsAsked(await _decoded(app, served, body.rows, limits.seconds))
+        answer = await _answer(served, asked, limits.seconds)
         assert isinstance(answer, RowsAnswered)
         told = {
             "problem": problem.name,
@@ -164,7 +166,29 @@ async def _answer(served: ServedProblem, question: Question, seconds: float) -> 
     except (Stopping, ChampionChanged) as fault:
         raise HTTPException(503, fault.what, {"Retry-After": "1"}) from None
     except TimeoutError:
-        raise HTTPException(503, f"No answer within {seconds:g} s.", {"Retry-After": "1"}) from None
+        raise _too_slow(seconds) from None
+
+
+async def _decoded(app: FastAPI, served: ServedProblem, rows: Sequence[Row], seconds: float) -> Sequence[Row]:
+    """Files of pictures are unpacked in threads, of which there are few: a picture may take much memory.
+
+    Raises FileInvalid, HTTPException.
+    """
+    form = served.problem.rows
+    if not (isinstance(form, Stack) and any(isinstance(row[form.name], bytes) for row in rows)):
+        return rows
+    try:
+        await asyncio.wait_for(app.state.decoders.acquire(), seconds)
+    except TimeoutError:
+        raise _too_slow(seconds) from None
+    try:
+        return await asyncio.to_thread(decode_files, form, rows)
+    finally:
+        app.state.decoders.release()
+
+
+def _too_slow(seconds: float) -> HTTPException:
+    return HTTPException(503, f"No answer within {seconds:g} s.", {"Retry-After": "1"})
 
 
 async def _told(app: FastAPI, told: Mapping[str, Any], num_rows: int) -> Response:
@@ -172,6 +196,7 @@ async def _told(app: FastAPI, told: Mapping[str, Any], num_rows: int) -> Respons
     if num_rows < _LARGE_ROWS:
         return JSONResponse(told)
     async with app.state.turn:
+        await asyncio.sleep(0)
         return JSONResponse(told)
 
 
@@ -183,6 +208,7 @@ class _Request(Request):
         if len(await self.body()) < _LARGE_BYTES:
             return await self.parse()
         async with self.app.state.turn:
+            await asyncio.sleep(0)  # others find the turn taken
             return await self.parse()
 
     async def parse(self) -> Any:
@@ -333,6 +359,10 @@ def _add_error_handlers(app: FastAPI) -> None:
         if error == "Not Found":  # said by the router, which knows no such path
             error = f"There is nothing at {request.url.path}; /openapi.json names what there is."
         return _refuse(fault.status_code, error, headers=fault.headers)
+
+    @app.exception_handler(FileInvalid)
+    async def refuse_file(_: Request, fault: FileInvalid) -> Response:
+        return _refuse(422, f"{fault.field}: {fault.what}", {fault.field: fault.what})
 
     @app.exception_handler(TensorInvalid)
     async def refuse_tensor(_: Request, fault: TensorInvalid) -> Response:

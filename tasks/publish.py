@@ -148,7 +148,7 @@ def show_drift(
 
 
 def _describe_verdict(one: Verdict) -> dict[str, Any]:
-    shown = ("column", "strength", "value", "sentence")
+    numbers = {name: getattr(one, name) for name in ("strength", "value")}
     return {
         "window": one.window,
         "scored (UTC)": one.when[:16].replace("T", " "),
@@ -156,7 +156,9 @@ def _describe_verdict(one: Verdict) -> dict[str, Any]:
         "level": one.level,
         "alarm": "yes" if one.is_alarm else "no",
         "rows": one.num_rows,
-        **{name: getattr(one, name) for name in shown},
+        "column": one.column,
+        **{name: number and float(f"{number:.4g}") for name, number in numbers.items()},
+        "sentence": one.sentence,
     }
 
 

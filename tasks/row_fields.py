@@ -1,19 +1,31 @@
 """The fields of one row as JSON has them: their types, checked strictly, and how rows become what a problem reads.
 
-A row of a table has the columns that its problem names, and a picture or another array is a row with one field.
+A row of a table has the columns that its problem names, and a picture or another array is a row with one field, which
+holds its values or, of a picture, its file.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    with_config,
+)
 
+from modelkeep.errors import ModelkeepError
+from problems.outline.images import FORMATS
 from problems.outline.problem import Rows, Stack
-from problems.outline.raw import EXPECTED, PARSERS
+from problems.outline.raw import EXPECTED, PARSERS, BadInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +33,16 @@ if TYPE_CHECKING:
     from pandas.api.extensions import ExtensionArray
 
 Row = Mapping[str, Any]
+
+FILE_EXPECTED = f"the file of a picture ({', '.join(FORMATS)}), as base64"
+
+
+class FileInvalid(ModelkeepError):
+    """The file of a picture cannot be read; `field` is its place in the request."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason, where=field, expected=FILE_EXPECTED)
+        self.field = field
 
 
 def _without_point(value: object) -> object:
@@ -40,7 +62,8 @@ def row_type(name: str, form: Rows | Stack, rules: Mapping[str, str] | None = No
 
     fields: dict[str, Any]
     if isinstance(form, Stack):
-        fields = {form.name: _array(form.dtype, form.shape)}
+        array = _array(form.dtype, form.shape)
+        fields = {form.name: _array_or_file(array) if form.decode else array}
     else:
         rules = rules or {}
         fields = {column: _value(kind, rules.get(column, "")) for column, kind in form.columns.items()}
@@ -92,6 +115,36 @@ def _array(dtype: str, shape: Sequence[int]) -> Any:
     for size in reversed(shape):
         value = Annotated[list[value], Field(min_length=size, max_length=size)]
     return value
+
+
+def _array_or_file(array: Any) -> Any:
+    """Of a text its bytes, which `decode_files` makes an array of."""
+
+    def read(value: object, read_array: ValidatorFunctionWrapHandler) -> object:
+        if not isinstance(value, str):
+            return read_array(value)
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError:
+            raise ValueError("expected the file of a picture as base64") from None
+
+    described = Field(description=FILE_EXPECTED, json_schema_extra={"contentEncoding": "base64"})
+    return Annotated[array, WrapValidator(read, json_schema_input_type=Annotated[str, described] | array)]
+
+
+def decode_files(form: Stack, rows: Sequence[Row]) -> list[Row]:
+    """The rows with arrays in place of the files of pictures. Raises FileInvalid."""
+    decoded: list[Row] = []
+    for place, row in enumerate(rows):
+        value = row[form.name]
+        if isinstance(value, bytes):
+            assert form.decode is not None  # else files are refused before
+            try:
+                value = form.decode(value, "")
+            except BadInput as fault:
+                raise FileInvalid(f"rows[{place}].{form.name}", f"{fault.what} Received {fault.received}") from None
+        decoded.append({form.name: value})
+    return decoded
 
 
 def to_content(form: Rows | Stack, rows: Sequence[Row]) -> Any:

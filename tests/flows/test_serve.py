@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import io
 import json
 import os
 import re
@@ -14,6 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +25,20 @@ import httpx
 import keras
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from flows.command_line import main
-from flows.serve import make_server, read_token
-from flows.serve_app import Limits, build_app
+from flows.serve import make_server, read_limits, read_token
+from flows.serve_app import Limits, _Request, build_app
 from flows.serve_gate import Gate
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
-from problems.outline.problem import Rows
 from store import open_store
 from store.artifacts import Store
 from store.registry import Registry
+from tasks.row_fields import row_type
 from tasks.served import ChampionWatch, ServedProblem
 from tasks.serving_metrics import ServingMetrics
 from tests.training_store import crown
@@ -316,6 +323,45 @@ def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(store: St
         assert told.status_code == 413
 
 
+def test_limits_come_from_the_surroundings(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_limits() == Limits()
+    for name, value in {"ROWS": "5", "BYTES": "2000", "SECONDS": "3"}.items():
+        monkeypatch.setenv(f"MODELKEEP_SERVE_{name}", value)
+    assert read_limits() == Limits(rows=5, body_bytes=2000, seconds=3)
+    with running(store, read_limits()) as server:
+        assert server.post(PREDICT, {"rows": [HOUSE] * 5}).status_code == 200
+        assert "at most 5" in server.post(PREDICT, {"rows": [HOUSE] * 6}).json()["error"]
+    monkeypatch.setenv("MODELKEEP_SERVE_ROWS", "0")
+    with pytest.raises(ModelkeepError, match="MODELKEEP_SERVE_ROWS"):
+        read_limits()
+
+
+def test_health_is_answered_between_large_requests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them come at once, and health last."""
+    served, num_parsed = ServedProblem(load_problem("housing"), store), []
+    parse = _Request.parse
+
+    def count(self: Any) -> Any:
+        num_parsed.append(1)
+        return parse(self)
+
+    monkeypatch.setattr(_Request, "parse", count)
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(build_app([served], ServingMetrics(), Limits()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here", timeout=60) as client:
+            large = [asyncio.create_task(client.post(PREDICT, json={"rows": [HOUSE] * 500})) for _ in range(20)]
+            await client.get("/v2/health/ready")
+            parsed_before = len(num_parsed)
+            assert {answer.status_code for answer in await asyncio.gather(*large)} <= {200, 429}
+        return parsed_before
+
+    try:
+        assert asyncio.run(ask()) < 15 and len(num_parsed) == 20
+    finally:
+        served.close()
+
+
 def test_overload_is_refused_and_what_was_taken_on_is_answered(store: Store) -> None:
     with running(store, most_waiting=3) as server, ThreadPoolExecutor(20) as pool:
         slow = Slow(server.served)
@@ -507,14 +553,86 @@ def test_a_mistake_is_told_before_anything_is_loaded(
     assert said in capsys.readouterr().err
 
 
-def test_every_problem_with_rows_has_a_path_and_the_others_take_tensors(tmp_path: Path) -> None:
-    problem = load_problem("housing")
-    assert isinstance(problem.rows, Rows)
-    store = open_store(str(tmp_path / "store"))
-    image = keras.Input((8, 8, 3), name="image", dtype="uint8")
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    store = open_store(str(tmp_path_factory.mktemp("pictures")))
+    crown_pictures(store)
+    served = ServedProblem(load_problem("cifar10"), store)
+    yield build_app([served], ServingMetrics(), Limits())
+    served.close()
+
+
+def crown_pictures(store: Store) -> None:
+    image = keras.Input((32, 32, 3), name="image", dtype="uint8")
     hidden = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
     crown(store, "cifar10", keras.Model({"image": image}, keras.layers.Dense(10, activation="softmax")(hidden)))
-    served, metrics = ServedProblem(load_problem("cifar10"), store), ServingMetrics()
+
+
+def post(app: FastAPI, *images: Any) -> httpx.Response:
+    async def send() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            return await client.post("/predict", json={"rows": [{"image": image} for image in images]}, timeout=60)
+
+    return asyncio.run(send())
+
+
+def as_file(image: Image.Image, kind: str) -> str:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def noise(mode: str = "RGB", size: tuple[int, int] = (40, 50)) -> Image.Image:
+    width, height = size
+    values = np.random.default_rng(0).integers(0, 256, (height, width, len(mode)))
+    return Image.fromarray(values.astype(np.uint8), mode)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("WEBP", "RGBA")])
+def test_the_file_of_a_picture_is_answered_as_its_values_are(pictures: FastAPI, kind: str, mode: str) -> None:
+    file = as_file(noise(mode), kind)
+    values = load_problem("cifar10").rows.decode(base64.b64decode(file), "")  # type: ignore[union-attr, misc]
+    answer = post(pictures, file, values.tolist())
+    assert answer.status_code == 200, answer.text
+    one, other = answer.json()["predictions"]
+    assert one["predicted"] == other["predicted"] and one["probabilities"] == pytest.approx(other["probabilities"])
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (as_file(noise(), "PNG")[:400], "cannot be read"),
+        (as_file(Image.new("1", (9000, 9000)), "PNG"), "larger than it may be"),
+        (base64.b64encode(b"GIF89a, or so it says").decode(), "cannot be read"),
+        ("no base64!", "expected the file of a picture as base64"),
+        ([[1, 2]], "should be a valid list"),
+    ],
+    ids=["cut short", "bomb", "no picture", "no base64", "too small"],
+)
+def test_a_picture_that_cannot_be_read_is_refused_and_its_place_named(pictures: FastAPI, file: Any, said: str) -> None:
+    answer = post(pictures, as_file(noise(), "PNG"), file)
+    assert answer.status_code == 422
+    field, reason = next(iter(answer.json()["fields"].items()))
+    assert field.startswith("rows[1].image") and said in reason
+
+
+def test_the_openapi_document_says_that_a_picture_may_be_a_file_or_an_array(pictures: FastAPI) -> None:
+    file, array = pictures.openapi()["components"]["schemas"]["cifar10_row"]["properties"]["image"]["anyOf"]
+    assert file["contentEncoding"] == "base64" and "PNG" in file["description"] and array["type"] == "array"
+
+
+def test_arrays_that_are_no_pictures_have_no_files(store: Store) -> None:
+    with pytest.raises(ValidationError, match="list"):
+        TypeAdapter(row_type("digits", load_problem("digits").rows)).validate_python({"image": "aGVsbG8="})  # type: ignore[arg-type]
+
+
+def test_a_problem_that_has_no_rows_has_no_path_for_them_and_takes_tensors(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    crown_pictures(store)
+    served, metrics = ServedProblem(replace(load_problem("cifar10"), rows=None), store), ServingMetrics()
     app = build_app([served], metrics, Limits())
     served.close()
     paths = app.openapi()["paths"]
