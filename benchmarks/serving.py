@@ -33,7 +33,6 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 BULK_ROWS = 256
-TEXT = "a film that nobody will forget: the story is thin, the actors are great, and the end is sad. " * 12
 
 
 def main() -> None:
@@ -88,10 +87,7 @@ def prepare(name: str, folder: Path, store_uri: str) -> list[dict[str, Any]]:
         name, shape = problem.rows.name, problem.rows.shape
         return [{name: image.reshape(shape).tolist()} for image in few.features[name]]
     assert problem.rows is not None
-    table = few.frame.reindex(columns=list(problem.rows.columns)).astype(object)
-    for column, kind in problem.rows.columns.items():
-        if kind == "str" and table[column].isna().all():  # the source has numbers of words in place of a text
-            table[column] = TEXT
+    table = few.frame[list(problem.rows.columns)].astype(object)
     rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")
     return rows
 

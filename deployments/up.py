@@ -18,6 +18,7 @@ from uuid import UUID
 from deployments.automations import automations_of, declare_automations, deploy_automations
 from deployments.deploy import deploy, deployments_of, is_deployed, require_pool
 from flows.background import state_folder, write_private
+from flows.missed_runs import leave_out_missed_runs, scheduled_runs
 from flows.run_tags import OURS
 from flows.server import (
     answers,
@@ -36,7 +37,7 @@ from tasks.devices import num_gpus
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun, State
+    from prefect.client.schemas.objects import State
     from prefect.client.schemas.responses import DeploymentResponse
 
 POOLS = ("cpu", "gpu")
@@ -65,7 +66,7 @@ def bring_up(declared: dict[str, Any], folder: Path, num_at_once: int | None, sa
         _put_on_server(client, declared, say)
         for run in close_stale_runs(settled_seconds=60 if find_workers() else 0):
             say(f"closed the run {run.name}, whose process was gone")
-        for run in _leave_out_missed_runs(client):
+        for run in leave_out_missed_runs(client):
             say(f"left out the run {run.name}: it was missed, and a later one is due too")
     for pool in POOLS if num_gpus() else ("cpu",):
         worker, was_started = ensure_worker(pool, address.api_url, folder)
@@ -163,30 +164,6 @@ def _say_what_differs(worker: LocalWorker, folder: Path, say: Say) -> None:
 # Runs --------------------------------------------------------------------------------------------------------------
 
 
-def _leave_out_missed_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Cancel scheduled runs that were missed while no worker ran, but for the last of each deployment."""
-    from prefect.states import Cancelled
-
-    due = [run for run in _scheduled_runs(client, before=datetime.now(UTC)) if run.auto_scheduled]
-    last = {run.deployment_id: run for run in due}
-    missed = [run for run in due if last[run.deployment_id] is not run]
-    for run in missed:
-        client.set_flow_run_state(run.id, Cancelled(message="It was missed, and a later one is due too."))
-    return missed
-
-
-def _scheduled_runs(client: SyncPrefectClient, *, before: datetime | None = None, limit: int = 200) -> list[FlowRun]:
-    """In the order of their time."""
-    from prefect.client.schemas.filters import FlowRunFilter
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    wanted: dict[str, Any] = {"tags": {"all_": [OURS]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
-    if before:
-        wanted["expected_start_time"] = {"before_": before}
-    scheduled = FlowRunFilter.model_validate(wanted)
-    return client.read_flow_runs(flow_run_filter=scheduled, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=limit)
-
-
 def _hand_back_runs(say: Say) -> None:
     """Schedule the runs that ended with their worker again: nothing crashed, so it does not count as that."""
     address = find_address()
@@ -219,13 +196,13 @@ def _count_runs(client: SyncPrefectClient) -> dict[str, int]:
 
     states = ["RUNNING", "PENDING", "CANCELLING", "PAUSED"]
     active = FlowRunFilter.model_validate({"tags": {"all_": [OURS]}, "state": {"type": {"any_": states}}})
-    runs = [*client.read_flow_runs(flow_run_filter=active), *_scheduled_runs(client, before=datetime.now(UTC))]
+    runs = [*client.read_flow_runs(flow_run_filter=active), *scheduled_runs(client, before=datetime.now(UTC))]
     return dict(Counter((run.state_name or "unknown").lower() for run in runs))
 
 
 def _next_run(client: SyncPrefectClient, names: dict[UUID, str]) -> str:
     """When what is due next; `names` are those of the deployments."""
-    for run in _scheduled_runs(client, limit=20):
+    for run in scheduled_runs(client, limit=20):
         if run.deployment_id in names and run.expected_start_time:
             return f"{names[run.deployment_id]} at {run.expected_start_time:%Y-%m-%d %H:%M %Z}"
     return ""

@@ -12,19 +12,51 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.schemas.responses import WorkerFlowRunResponse
+    from prefect.workers.process import ProcessWorker
 
 PAUSE_SECONDS = 10.0
 
 
 def main() -> None:
     pool, name = sys.argv[1:]
-    from prefect.workers.process import ProcessWorker
+    worker = make_worker_class()
 
     def say(line: str) -> None:
         print(line, flush=True)
 
-    asyncio.run(keep_working(lambda: ProcessWorker(work_pool_name=pool, name=name).start(printer=say), say))
+    asyncio.run(keep_working(lambda: worker(work_pool_name=pool, name=name).start(printer=say), say))
+
+
+def make_worker_class() -> type[ProcessWorker]:
+    """Prefect takes all runs that are late, one after the other; this worker only the last of each deployment."""
+    from prefect.client.orchestration import get_client
+    from prefect.workers.process import ProcessWorker
+
+    from flows.missed_runs import leave_out_missed_runs
+
+    def leave_out() -> set[UUID]:
+        with get_client(sync_client=True) as client:
+            return {run.id for run in leave_out_missed_runs(client)}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Prefect knows workers by their type, which is that of the pool
+
+        class PunctualWorker(ProcessWorker):
+            async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+                # What is due when they are fetched is still due when the missed ones are looked for.
+                fetched = await super()._get_scheduled_flow_runs()
+                missed = await asyncio.to_thread(leave_out) if fetched else set()
+                return [one for one in fetched if one.flow_run.id not in missed]
+
+    return PunctualWorker
 
 
 async def keep_working(

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from deployments.command_line import main
 from deployments.deploy import declare, deployments_of
 from deployments.up import bring_up, describe, take_down
 from flows import server
+from flows.background import prefect_home
 from flows.workers import WorkerUnavailable, ensure_worker, find_workers
 from tests.prefect_server import HomeMaker, live_in, refresh_settings, wait_for
 
@@ -160,6 +163,38 @@ def test_runs_that_were_missed_are_left_out_but_for_the_last(up: Up, client: Syn
     assert any("left out the run" in line for line in up("often", schedules=[]))
     assert {run.id for run in missed} <= {run.id for run in runs("CANCELLED")}
     assert wait_for(lambda: runs("COMPLETED"))
+
+
+LATE = """
+    select flow_run.id from flow_run join deployment on deployment.id = flow_run.deployment_id
+    where deployment.name = 'one' and auto_scheduled and flow_run.state_type = 'SCHEDULED'
+"""
+AS_AFTER_A_JUMP = (
+    f"update flow_run_state set state_details = json_set(state_details, '$.scheduled_time', :then) "
+    f"where flow_run_id in ({LATE})",
+    f"update flow_run set expected_start_time = :then, next_scheduled_start_time = :then where id in ({LATE})",
+)
+
+
+def test_after_a_jump_of_the_clock_a_worker_takes_only_the_last_of_the_runs_that_are_late(
+    up: Up, client: SyncPrefectClient
+) -> None:
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    deployment = client.read_deployment_by_name("tiny/one")
+
+    def runs(*states: str) -> list[FlowRun]:
+        wanted = {"deployment_id": {"any_": [deployment.id]}, "state": {"type": {"any_": states}}}
+        found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+        return [run for run in found if run.auto_scheduled]
+
+    assert wait_for(lambda: len(runs("SCHEDULED")) >= 3)
+    with closing(sqlite3.connect(prefect_home() / "prefect.db", timeout=30)) as database, database:
+        for change in AS_AFTER_A_JUMP:
+            num_late = database.execute(change, {"then": "2026-01-05 03:00:00.000000"}).rowcount
+    assert wait_for(lambda: runs("COMPLETED"))
+    assert len(runs("COMPLETED")) == 1 and len(runs("CANCELLED")) == num_late - 1 >= 2
+    assert not runs("RUNNING", "PENDING")
 
 
 def test_with_a_server_of_ones_own_none_is_started_and_none_is_stopped(

@@ -276,13 +276,17 @@ def test_values_that_the_model_has_no_answer_to_are_refused_and_spoil_no_others(
         assert server.post(PREDICT, {"rows": [HOUSE]}).status_code == 200
 
 
-def test_a_fault_of_the_server_is_told_without_its_details(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_server_is_told_without_its_details_and_logged_with_them(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(_: object) -> None:
         raise RuntimeError("secret")
 
     monkeypatch.setattr(server.served.model, "answer", fail)
     told = server.post(PREDICT, {"rows": [HOUSE]})
     assert told.status_code == 500 and "secret" not in told.text and "error" in told.json()
+    while "RuntimeError: secret" not in caplog.text:  # written after the answer
+        time.sleep(0.01)
 
 
 def test_no_request_that_a_generator_thinks_up_breaks_the_server(server: Running) -> None:
