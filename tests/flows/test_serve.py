@@ -25,9 +25,14 @@ import httpx
 import keras
 import numpy as np
 import pytest
+import schemathesis
 from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from flows.command_line import main
 from flows.serve import make_server, read_limits, read_token
@@ -41,6 +46,7 @@ from store.registry import Registry
 from tasks.row_fields import row_type
 from tasks.served import ChampionWatch, ServedProblem
 from tasks.serving_metrics import ServingMetrics
+from tests.prefect_server import wait_for
 from tests.training_store import crown
 
 HOUSE = dict(zip(load_problem("housing").rows.columns, [0.1, 0, 2.3, 0, 0.5, 6.5, 60, 4, 1, 296, 15.3, 5], strict=True))  # type: ignore[union-attr]
@@ -285,18 +291,11 @@ def test_a_fault_of_the_server_is_told_without_its_details_and_logged_with_them(
     monkeypatch.setattr(server.served.model, "answer", fail)
     told = server.post(PREDICT, {"rows": [HOUSE]})
     assert told.status_code == 500 and "secret" not in told.text and "error" in told.json()
-    while "RuntimeError: secret" not in caplog.text:  # written after the answer
-        time.sleep(0.01)
+    assert wait_for(lambda: "RuntimeError: secret" in caplog.text)  # written after the answer
 
 
 def test_no_request_that_a_generator_thinks_up_breaks_the_server(server: Running) -> None:
     """Requests that follow the OpenAPI document and requests that do not (schemathesis, 50 of each operation)."""
-    schemathesis = pytest.importorskip("schemathesis")
-    from hypothesis import HealthCheck, given, settings
-    from schemathesis import GenerationMode
-    from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
-
     schema = schemathesis.openapi.from_url(f"{server.client.base_url}/openapi.json").include(method="POST")
     checks = [not_a_server_error, response_schema_conformance, status_code_conformance]
     num_tried = 0
