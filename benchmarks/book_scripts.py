@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs as a file
 
-from benchmarks.main_job import MODELKEEP, Bench, Measured
+from benchmarks.peers.bench import MODELKEEP, Bench, Measured
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -1,135 +1,145 @@
-"""The house-price job through modelkeep beside a plain script that trains the same and writes the same files.
+"""The house-price job through modelkeep, other orchestrators and a plain script: time, memory, and what they survive.
 
-    python benchmarks/main_job.py [--repeats 3] [--json FILE]
+    python benchmarks/main_job.py [--repeats 3] [--peers luigi,dvc,…] [--skip-hardships] [--json FILE]
 
-Wall and CPU seconds and peak memory of the process, medians over the repeats; CPU seconds of the Prefect server are
-given apart. Cold means an empty store. The rows are run in turn, so that a change of the machine's speed meets all.
+All read the same rows, check them, cross-validate, train, evaluate and write the same files, with one and the same
+training loop; “Model.fit” is the plain script with Keras' own. Peers are installed on demand (`benchmarks/peers`) and
+used as their pages teach, Prefect naively: plain tasks, and the server that it starts for each run.
+
+Cold is an empty folder, then one hyperparameter is another, then nothing is. The rows take turns, so that a change of
+the machine's speed meets all; medians. Model.fit, which takes long, has one turn. CPU seconds count the process, those
+that it waited for, and modelkeep's server.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
-ROOT = Path(__file__).resolve().parents[1]
-MODELKEEP = [sys.executable, "-m", "flows.command_line"]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs as a file
 
+from benchmarks.peers.bench import ROOT, Bench, Measured
+from benchmarks.peers.contestants import PEERS, Contestant, Modelkeep, Pipeline, install
+from benchmarks.peers.hardships import Outcome, cut_model, kill, lose_model
 
-@dataclass(frozen=True)
-class Measured:
-    wall: float
-    cpu: float
-    server_cpu: float
-    peak_mb: float
+FLOOR = "plain script"
+OTHER_UNITS = 48
+STATES = ("cold", "one changed", "nothing changed")
+HARDSHIPS = {"model deleted": lose_model, "model cut short": cut_model, "kill -9 while fitting": kill}
+
+Times = dict[str, dict[str, list[Measured]]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peers", default=",".join(PEERS), help="which ones, with commas; empty for none")
+    parser.add_argument("--skip-hardships", action="store_true", help="measure times and memory only")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="modelkeep-bench-") as folder:
-        results = Bench(Path(folder)).run(arguments.repeats)
-    show(results)
-    if arguments.json:
-        plain = {name: [vars(one) for one in measured] for name, measured in results.items()}
-        arguments.json.write_text(json.dumps(plain, indent=1))
-
-
-class Bench:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store = folder / "store"
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MODELKEEP_"))},
-            "PREFECT_HOME": str(folder / "prefect"),
-            "PREFECT_SERVER_API_PORT": "0",
-            "PYTHONPATH": str(ROOT),
-            "MODELKEEP_STORE": str(self.store),
-        }
-
-    def run(self, repeats: int) -> dict[str, list[Measured]]:
-        rows: dict[str, Callable[[], Measured]] = {
-            "plain script, Model.fit": lambda: self.plain("keras"),
-            "plain script, our loop": lambda: self.plain("modelkeep"),
-            "modelkeep, no server running": lambda: self.modelkeep(cold=True, server=False),
-            "modelkeep, server running": lambda: self.modelkeep(cold=True, server=True),
-            "one hyperparameter changed": lambda: self.modelkeep("--set", "units=48", server=True),
-            "nothing changed": lambda: self.modelkeep("--set", "units=48", server=True),
-        }
-        self.command("-m", "flows.server", "prepare")
-        self.plain("modelkeep")  # the file cache is warm for everybody
-        results: dict[str, list[Measured]] = {name: [] for name in rows}
+        bench = Bench(Path(folder))
+        contestants = enter(bench, [name for name in arguments.peers.split(",") if name])
+        bench.command("-m", "flows.server", "prepare")
         try:
-            for _ in range(repeats):
-                for name, row in rows.items():
-                    results[name].append(row())
+            times = compete(bench, contestants, arguments.repeats)
+            show(times)
+            outcomes = {} if arguments.skip_hardships else suffer(contestants)
         finally:
-            self.command("-m", "flows.server", "stop")
-        return results
-
-    def plain(self, loop: str) -> Measured:
-        script = str(ROOT / "benchmarks" / "plain_housing.py")
-        return self.measure([sys.executable, script, str(self.folder / "plain"), "--loop", loop])
-
-    def modelkeep(self, *options: str, cold: bool = False, server: bool) -> Measured:
-        if cold:
-            shutil.rmtree(self.store, ignore_errors=True)
-        self.command("-m", "flows.server", "start" if server else "stop")
-        return self.measure([*MODELKEEP, "train", "housing", *options])
-
-    def command(self, *arguments: str) -> None:
-        subprocess.run([sys.executable, *arguments], env=self.environment, cwd=ROOT, check=True, capture_output=True)
-
-    def measure(self, command: list[str], said: IO[str] | int = subprocess.DEVNULL) -> Measured:
-        """What a command uses; what it prints goes to `said`."""
-        server_before, begin = self.server_cpu(), time.perf_counter()
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=said, stderr=quiet)
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begin
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-        server_now = self.server_cpu()
-        server = server_now - server_before if server_now >= server_before else server_now
-        return Measured(wall, used.ru_utime + used.ru_stime, server, used.ru_maxrss / 1024)
-
-    def server_cpu(self) -> float:
-        """CPU seconds of the local server so far; 0 where none runs."""
-        try:
-            note = json.loads((self.folder / "prefect" / "modelkeep-server" / "server.json").read_text())
-            fields = Path(f"/proc/{note['pid']}/stat").read_text().rpartition(")")[2].split()
-        except (OSError, ValueError, KeyError):
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            bench.command("-m", "flows.server", "stop")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"times": times, "hardships": outcomes}, indent=1, default=asdict))
 
 
-def show(results: dict[str, list[Measured]]) -> None:
-    def median(name: str, field: str) -> float:
-        return statistics.median(getattr(one, field) for one in results[name])
+def enter(bench: Bench, names: Sequence[str]) -> dict[str, Contestant]:
+    contestants: dict[str, Contestant] = {
+        "modelkeep": Modelkeep(bench, has_server=True),
+        "modelkeep, no server": Modelkeep(bench, has_server=False),
+    }
+    for name in names:
+        programs = install(name)
+        if programs is None:
+            print(f"{name} cannot be installed here", file=sys.stderr)
+        else:
+            contestants[name] = Pipeline(bench, PEERS[name], programs)
+    return contestants
 
-    floor = "plain script, our loop"
-    print(f"{'':<30}{'wall s':>8}{'CPU s':>8}{'server':>8}{'MB':>7}{'wall ×':>8}{'CPU ×':>8}")
-    for name in results:
-        wall, cpu, server = median(name, "wall"), median(name, "cpu"), median(name, "server_cpu")
-        ratios = wall / median(floor, "wall"), (cpu + server) / median(floor, "cpu")
-        print(
-            f"{name:<30}{wall:>8.2f}{cpu:>8.2f}{server:>8.2f}{median(name, 'peak_mb'):>7.0f}"
-            f"{ratios[0]:>8.2f}{ratios[1]:>8.2f}"
-        )
-    print(f"× is over “{floor}”; CPU × counts the server's CPU seconds too. Medians.")
+
+def compete(bench: Bench, contestants: dict[str, Contestant], repeats: int) -> Times:
+    plain(bench, "modelkeep")  # the file cache is warm for everybody
+    times: Times = {}
+    for repeat in range(repeats):
+        times.setdefault(FLOOR, {}).setdefault("cold", []).append(plain(bench, "modelkeep"))
+        if repeat == 0:
+            times[f"{FLOOR}, Model.fit"] = {"cold": [plain(bench, "keras")]}
+        for name, contestant in contestants.items():
+            contestant.begin_anew()
+            row = times.setdefault(name, {})
+            row.setdefault("cold", []).append(contestant.run())
+            for state in STATES[1:]:
+                row.setdefault(state, []).append(contestant.run(OTHER_UNITS))
+            print(
+                f"  {name}: " + ", ".join(f"{state} {row[state][-1].wall:.1f} s" for state in STATES), file=sys.stderr
+            )
+    return times
+
+
+def plain(bench: Bench, loop: str) -> Measured:
+    script = str(ROOT / "benchmarks" / "peers" / "plain_housing.py")
+    return bench.measure([sys.executable, script, str(bench.folder / "plain"), "--loop", loop])
+
+
+def show(times: Times) -> None:
+    floor = middle(times[FLOOR]["cold"])
+    print(f"{'':<24}{'cold':>14}{'':>7}{'one changed':>14}{'':>7}{'nothing changed':>17}{'peak':>8}")
+    print(
+        f"{'':<24}{'wall s':>7}{'CPU s':>7}{'×':>7}{'wall s':>7}{'CPU s':>7}{'×':>7}{'wall s':>9}{'CPU s':>8}{'MB':>8}"
+    )
+    for name, row in times.items():
+        cells = f"{name:<24}"
+        for state in STATES:
+            one = middle(row[state]) if state in row else None
+            if one is None:
+                cells += f"{'–':>7}{'–':>7}{'–':>7}" if state != STATES[-1] else f"{'–':>9}{'–':>8}"
+            elif state == STATES[-1]:
+                cells += f"{one.wall:>9.2f}{one.cpu + one.server_cpu:>8.2f}"
+            else:
+                ratio = (one.cpu + one.server_cpu) / (floor.cpu + floor.server_cpu)
+                cells += f"{one.wall:>7.1f}{one.cpu + one.server_cpu:>7.1f}{ratio:>7.2f}"
+        print(f"{cells}{max(one.peak_mb for one in row['cold']):>8.0f}")
+    print(f"× are CPU seconds over those of “{FLOOR}”, cold. Medians.")
+
+
+def middle(measured: Sequence[Measured]) -> Measured:
+    return Measured(
+        *(statistics.median(values) for values in zip(*(vars(one).values() for one in measured), strict=True))
+    )
+
+
+def suffer(contestants: dict[str, Contestant]) -> dict[str, dict[str, Outcome]]:
+    outcomes: dict[str, dict[str, Outcome]] = {}
+    for name, contestant in contestants.items():
+        if name == "modelkeep, no server":
+            continue
+        print(f"\n{name}")
+        for hardship, meet in HARDSHIPS.items():
+            met = outcomes.setdefault(name, {})[hardship] = meet(contestant, OTHER_UNITS)
+            print(f"  {hardship:<24}{describe(met)}", flush=True)
+    return outcomes
+
+
+def describe(met: Outcome) -> str:
+    end = "" if met.exit_code == 0 else f"exit code {met.exit_code}; "
+    done = ", ".join(met.steps) or "nothing"
+    orphans = f"; {met.orphans} processes lived on" if met.orphans else ""
+    running = f"; {met.running} runs are running by its books" if met.running else ""
+    return f"{end}done again: {done}; the model is {'whole' if met.is_whole else 'not whole'}{orphans}{running}"
 
 
 if __name__ == "__main__":

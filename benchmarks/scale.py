@@ -1,10 +1,10 @@
-"""A search of hyperparameters in one process and on the processes of a Dask cluster on this machine.
+"""A search of hyperparameters and a cross-validation in one process and on the processes of a Dask cluster here.
 
-    python benchmarks/scale.py [--trials 8] [--repeats 3] [--json FILE]
+    python benchmarks/scale.py [--trials 8] [--epochs 1040] [--repeats 3] [--json FILE]
 
-Wall seconds of `modelkeep tune housing` with a server running, an empty store and a new study, in turn; medians. The
-speed-up is to be read against the number of processes, which is that of the cores. Each process imports TensorFlow, and
-one training alone uses more than one core. Needs `pip install 'modelkeep[dask]'`.
+Wall and CPU seconds of `modelkeep tune housing` and of `modelkeep train housing` (4 folds, each as long as the epochs
+say) with a server running, an empty store and a new study, in turn; medians. Ideal is to be as many times as fast as
+there are processes, of which there is one a core. Each process imports TensorFlow. It needs the extra `dask`.
 """
 
 from __future__ import annotations
@@ -17,45 +17,67 @@ import shutil
 import statistics
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
-from main_job import MODELKEEP, Bench
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs as a file
+
+from benchmarks.peers.bench import MODELKEEP, Bench, Measured
 
 RUNNERS = ("threads", "dask")
+Results = dict[str, dict[str, list[Measured]]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=1040)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if importlib.util.find_spec("prefect_dask") is None:
         sys.exit("prefect-dask is not installed: pip install 'modelkeep[dask]'")
+    jobs = {
+        f"tune, {arguments.trials} trials": ["tune", "housing", "--trials", str(arguments.trials), "--seeds", "1"],
+        f"4 folds of {arguments.epochs} epochs": ["train", "housing", "--set", f"epochs={arguments.epochs}"],
+    }
     with tempfile.TemporaryDirectory(prefix="modelkeep-bench-") as folder:
-        results = measure(Bench(Path(folder)), arguments.trials, arguments.repeats)
-    alone = statistics.median(results["threads"])
-    print(f"{arguments.trials} trials, {os.cpu_count()} cores{'wall s':>16}{'speed-up':>10}")
-    for name, seconds in results.items():
-        print(f"{name:<28}{statistics.median(seconds):>8.1f}{alone / statistics.median(seconds):>10.2f}")
+        results = measure(Bench(Path(folder)), jobs, arguments.repeats)
+    show(results)
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+        arguments.json.write_text(json.dumps(results, indent=1, default=asdict))
 
 
-def measure(bench: Bench, num_trials: int, repeats: int) -> dict[str, list[float]]:
-    results: dict[str, list[float]] = {name: [] for name in RUNNERS}
-    command = [*MODELKEEP, "tune", "housing", "--trials", str(num_trials), "--seeds", "1"]
+def measure(bench: Bench, jobs: dict[str, list[str]], repeats: int) -> Results:
+    results: Results = {name: {runner: [] for runner in RUNNERS} for name in jobs}
     try:
         bench.command("-m", "flows.server", "start")
         for number in range(repeats):
-            for name in RUNNERS:
-                shutil.rmtree(bench.store, ignore_errors=True)
-                studies = f"sqlite:///{bench.folder}/studies-{name}-{number}.db"
-                bench.environment |= {"MODELKEEP_RUNNER": name, "MODELKEEP_STUDIES": studies}
-                results[name].append(bench.measure(command).wall)
+            for name, job in jobs.items():
+                for runner in RUNNERS:
+                    shutil.rmtree(bench.store, ignore_errors=True)
+                    studies = f"sqlite:///{bench.folder}/studies-{runner}-{number}.db"
+                    environment = {**bench.environment, "MODELKEEP_RUNNER": runner, "MODELKEEP_STUDIES": studies}
+                    # A model that is trained for so long may be refused, which is exit code 1.
+                    measured = bench.measure([*MODELKEEP, *job], environment=environment, exit_codes=(0, 1))
+                    results[name][runner].append(measured)
+                    print(f"  {name}, {runner}: {measured}", file=sys.stderr)
     finally:
         bench.command("-m", "flows.server", "stop")
     return results
+
+
+def show(results: Results) -> None:
+    num_processes = len(os.sched_getaffinity(0))
+    print(f"{'':<26}{'':<10}{'wall s':>8}{'CPU s':>8}{'MB':>7}{'speed-up':>10}{'of ideal':>10}")
+    for name, row in results.items():
+        alone = statistics.median(one.wall for one in row["threads"])
+        for runner, measured in row.items():
+            wall, cpu, peak = (statistics.median(getattr(one, key) for one in measured) for key in
+                               ("wall", "cpu", "peak_mb"))  # fmt: skip
+            gained = alone / wall
+            told = f"{gained:>10.2f}{gained / num_processes:>10.0%}" if runner != "threads" else ""
+            print(f"{name:<26}{runner:<10}{wall:>8.1f}{cpu:>8.1f}{peak:>7.0f}{told}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def up(
     """Keep all problems alive. A Prefect server, schedules, automations and workers on this machine.
 
     With PREFECT_API_URL the server there is used. A second `up` starts what has ended, and leaves the rest as it is.
-    A problem whose file cannot be imported is named at the end, with exit code 2; the others are kept alive.
+    A problem whose file cannot be imported is named at the end, with exit code 2, and what is deployed of it stays.
 
     Examples:
 
@@ -45,7 +45,7 @@ def up(
     if not status:
         folder = folder.expanduser().resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        bring_up(declare(sound), folder, at_once, lambda line: print(line, file=sys.stderr))
+        bring_up(declare(sound), folder, at_once, lambda line: print(line, file=sys.stderr), spared=faults)
     told = {**describe(), "broken": faults}
     print(json.dumps(told, indent=1, ensure_ascii=False) if as_json else as_text(told))
     if faults and as_json:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,9 @@ class ProblemsBroken(ModelkeepError):
 
 
 def describe_broken(faults: Mapping[str, str]) -> ProblemsBroken:
+    were = "it was, since its file" if len(faults) == 1 else "they were, since their files"
     return ProblemsBroken(
-        f"Not deployed, as {'it' if len(faults) == 1 else 'they'} cannot be imported: {', '.join(faults)}.",
+        f"Left as {were} cannot be imported: {', '.join(faults)}.",
         where=", ".join(str(problem_path(name)) for name in faults),
         expected="a file that defines `problem`",
         received="\n           ".join(f"{name}: {fault}" for name, fault in faults.items()),
@@ -75,14 +76,16 @@ def as_yaml(declared: dict[str, Any]) -> str:
     return str(yaml.safe_dump(declared, sort_keys=False, width=120))
 
 
-def is_deployed(client: SyncPrefectClient, declared: dict[str, Any]) -> bool:
-    """Whether the server has each deployment of the declaration as it is declared, and no other of ours."""
+def is_deployed(client: SyncPrefectClient, declared: dict[str, Any], spared: Collection[str] = ()) -> bool:
+    """Whether the server has each deployment of the declaration as it is declared, and no other of ours but those of
+    the problems that are `spared`."""
     wanted = {_key(entry): entry["version"] for entry in declared["deployments"]}
-    return wanted == {(found.entrypoint, found.name): found.version for found in deployments_of(client)}
+    return wanted == {(found.entrypoint, found.name): found.version for found in deployments_of(client, spared)}
 
 
-def deploy(declared: dict[str, Any]) -> list[str]:
-    """Make the server PREFECT_API_URL match the declaration. Returns `flow/deployment` of each that is there now."""
+def deploy(declared: dict[str, Any], spared: Collection[str] = ()) -> list[str]:
+    """Make the server PREFECT_API_URL match the declaration; deployments of the problems that are `spared`, about which
+    it says nothing, stay as they are. Returns `flow/deployment` of each other that is there now."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
@@ -90,7 +93,7 @@ def deploy(declared: dict[str, Any]) -> list[str]:
             require_pool(client, pool)
         if declared["deployments"]:
             _run_prefect_deploy(declared)
-        present = _remove_undeclared(client, declared["deployments"])
+        present = _remove_undeclared(client, declared["deployments"], spared)
         _require_all(declared["deployments"], present)
         return sorted(f"{client.read_flow(kept.flow_id).name}/{kept.name}" for kept in present)
 
@@ -141,7 +144,9 @@ def _run_prefect_deploy(declared: dict[str, Any]) -> None:
         )
 
 
-def _remove_undeclared(client: SyncPrefectClient, entries: list[dict[str, Any]]) -> list[DeploymentResponse]:
+def _remove_undeclared(
+    client: SyncPrefectClient, entries: list[dict[str, Any]], spared: Collection[str]
+) -> list[DeploymentResponse]:
     """Prefect deletes nothing by itself: a schedule that is taken out of the file would run on.
 
     A deployment with runs in progress is unscheduled only, and goes with the next call: with it Prefect deletes the
@@ -149,7 +154,7 @@ def _remove_undeclared(client: SyncPrefectClient, entries: list[dict[str, Any]])
     """
     slugs = {_key(entry): {schedule["slug"] for schedule in entry.get("schedules", [])} for entry in entries}
     kept = []
-    for found in list(deployments_of(client)):
+    for found in list(deployments_of(client, spared)):
         key = (found.entrypoint or "", found.name)
         for schedule in found.schedules:
             if schedule.slug not in slugs.get(key, ()):
@@ -171,13 +176,14 @@ def _is_running(client: SyncPrefectClient, deployment: DeploymentResponse) -> bo
     return bool(client.read_flow_runs(flow_run_filter=wanted, limit=1))
 
 
-def deployments_of(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
+def deployments_of(client: SyncPrefectClient, spared: Collection[str] = ()) -> Iterator[DeploymentResponse]:
+    """Ours, but for those of the problems that are `spared`."""
     from prefect.client.schemas.filters import DeploymentFilter
 
     tagged = DeploymentFilter.model_validate({"tags": {"all_": [OURS]}})
     num_found = 0
     while page := client.read_deployments(deployment_filter=tagged, offset=num_found):
-        yield from page
+        yield from (found for found in page if not set(found.tags) & set(spared))
         num_found += len(page)
 
 
@@ -212,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         address = ensure_server(on_progress=print)
         use_server(address)
-        print("\n".join(deploy(declared)))
+        print("\n".join(deploy(declared, spared=faults)))
         print(f"deployed to {address.ui_url}; this worker would run them here:")
         print(f"PREFECT_API_URL={address.api_url} MODELKEEP_FOLDER=$PWD prefect worker start --pool cpu")
         if faults:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,10 +45,13 @@ POOLS = ("cpu", "gpu")
 Say = Callable[[str], None]
 
 
-def bring_up(declared: dict[str, Any], folder: Path, num_at_once: int | None, say: Say) -> None:
+def bring_up(
+    declared: dict[str, Any], folder: Path, num_at_once: int | None, say: Say, spared: Collection[str] = ()
+) -> None:
     """Make everything be there that is not; what is there stays as it is. Says what it does.
 
-    `declared` is what `deployments.deploy.declare` returns; the workers run in `folder`. `num_at_once` is the limit of
+    `declared` is what `deployments.deploy.declare` returns, but for problems that are `spared`; the workers run in
+    `folder`. `num_at_once` is the limit of
     the pool `cpu`; None leaves it as it is, and gives a new pool a quarter of this machine's cores.
 
     Raises ServerUnavailable, DeploymentFailed, WorkerUnavailable.
@@ -63,7 +66,7 @@ def bring_up(declared: dict[str, Any], folder: Path, num_at_once: int | None, sa
     with get_client(sync_client=True) as client:
         require_access(client)
         _make_pools(client, num_at_once)
-        _put_on_server(client, declared, say)
+        _put_on_server(client, declared, spared, say)
         for run in close_stale_runs(settled_seconds=60 if find_workers() else 0):
             say(f"closed the run {run.name}, whose process was gone")
         for run in leave_out_missed_runs(client):
@@ -144,12 +147,12 @@ def _make_pools(client: SyncPrefectClient, num_at_once: int | None) -> None:
         client.update_work_pool("cpu", WorkPoolUpdate(concurrency_limit=num_at_once))
 
 
-def _put_on_server(client: SyncPrefectClient, declared: dict[str, Any], say: Say) -> None:
+def _put_on_server(client: SyncPrefectClient, declared: dict[str, Any], spared: Collection[str], say: Say) -> None:
     for name in deploy_automations(client, declare_automations()):
         say(f"automation set up: {name.removeprefix('modelkeep: ')}")
-    if not is_deployed(client, declared):
+    if not is_deployed(client, declared, spared):
         say(f"deploying {len(declared['deployments'])} flows; this takes half a minute")
-        deploy(declared)
+        deploy(declared, spared)
 
 
 def _say_what_differs(worker: LocalWorker, folder: Path, say: Say) -> None:

@@ -44,20 +44,26 @@ def main(arguments: list[str] | None = None) -> int:
             print("modelkeep: stopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
         return ended.code if isinstance(ended.code, int) else 0
     except ModelkeepError as error:
-        print(f"modelkeep: {error}", file=sys.stderr)
-        if "--json" in (sys.argv[1:] if arguments is None else arguments):
-            print(json.dumps({"error": error.details}, indent=1, ensure_ascii=False))
-        return error.exit_code
+        return _tell_fault(error, arguments)
     except OSError as fault:
-        print(f"modelkeep: {fault.strerror or fault}\n  where    {fault.filename or 'this machine'}", file=sys.stderr)
-        if fault.filename:
-            print("  next     check the path, and whether you may read and write there", file=sys.stderr)
-        return 2
+        known = ModelkeepError(
+            str(fault.strerror or fault),
+            where=str(fault.filename or "this machine"),
+            next_step="check the path, and whether you may read and write there" if fault.filename else "",
+        )
+        return _tell_fault(known, arguments)
     except Exception:
         # A fault of ours: shown in full, and never taken for a gate that said no.
         traceback.print_exc()
         return 2
     return 0
+
+
+def _tell_fault(error: ModelkeepError, arguments: list[str] | None) -> int:
+    print(f"modelkeep: {error}", file=sys.stderr)
+    if "--json" in (sys.argv[1:] if arguments is None else arguments):
+        print(json.dumps({"error": error.details}, indent=1, ensure_ascii=False))
+    return error.exit_code
 
 
 # --- options that several commands have ----------------------------------------------------------------------------

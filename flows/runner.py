@@ -89,6 +89,11 @@ def _dask(address: str, num_processes: int) -> TaskRunner[Any]:
 
     if address:
         return DaskTaskRunner(address=f"tcp://{address}")
+    import dask
+
+    # Dask's profiler asks for all threads' frames, in which Python 3.11 can wait for itself for ever:
+    # https://github.com/python/cpython/issues/106883
+    dask.config.set({"distributed.worker.profile.enabled": False})
     # One task at a time in a process: the seeds belong to the process.
     local = {"n_workers": num_processes, "threads_per_worker": 1, "processes": True, "host": "127.0.0.1"}
     return DaskTaskRunner(cluster_kwargs={**local, "dashboard_address": "127.0.0.1:0"})

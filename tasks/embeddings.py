@@ -73,7 +73,7 @@ def are_embedded(features: Mapping[str, Any]) -> bool:
 
 def embed_reference(model: keras.Model, examples: Examples, rows: np.ndarray, seed: int) -> Embedded | None:
     """Of at most 2,000 of these rows; None for a model of which the last layer is a network of its own or takes more
-    than one input, and for one row."""
+    than one input, for one row, and where all are embedded alike."""
     import numpy as np
 
     chosen = choose(rows, seed)
@@ -82,7 +82,9 @@ def embed_reference(model: keras.Model, examples: Examples, rows: np.ndarray, se
         return None
     mean = embeddings.mean(axis=0)
     _, spreads, directions = np.linalg.svd(embeddings - mean, full_matrices=False)
-    varies = spreads[:NUM_COMPONENTS] > 1e-6 * max(spreads[0], 1e-6)
+    varies = spreads[:NUM_COMPONENTS] > 1e-5 * np.sqrt(len(embeddings)) * (np.abs(embeddings).max() or 1)
+    if not varies.any():
+        return None
     scales = np.sqrt(len(embeddings)) / spreads[:NUM_COMPONENTS][varies]
     components = directions[:NUM_COMPONENTS][varies] * scales[:, None]
     return Embedded(mean, components, (embeddings - mean) @ components.T)
@@ -103,7 +105,10 @@ def embed(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray 
     import numpy as np
 
     last = next((layer for layer in reversed(model.layers) if layer.weights), None)
-    if last is None or isinstance(last, keras.Model) or not isinstance(last.input, keras.KerasTensor):
+    # What is called twice has no one input.
+    if last is None or isinstance(last, keras.Model) or len(last._inbound_nodes) != 1:
+        return None
+    if not isinstance(last.input, keras.KerasTensor):
         return None
     embedder = keras.Model(model.input, last.input)
     features = {name: features[name] for name in model.input}

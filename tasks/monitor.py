@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from tasks.ingest import fetch_window
 from tasks.kept_windows import KeptWindow, choose_window, keep_labels
 from tasks.manifest import utc_now
 from tasks.notify import notify
-from tasks.parts import unpack_rows
+from tasks.parts import take_rows, unpack_rows
 from tasks.performance import estimate_performance, load_part, measure_performance, read_labels, source_words
 from tasks.publish import announce, show_drift
 from tasks.recent import has_rows
@@ -44,7 +44,6 @@ from tasks.windows import WindowInvalid, plan_outputs, require_rows
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    import pyarrow as pa
 
     from problems.outline.objectives import Objective
     from problems.outline.ragged import Ragged
@@ -116,21 +115,6 @@ class _Watched:
 def read_rows(path: Path) -> pd.DataFrame:
     """The rows that `some_rows` chooses."""
     return take_rows(path, some_rows).to_pandas()
-
-
-def take_rows(path: Path, choose: Callable[[int], np.ndarray]) -> pa.Table:
-    """The rows of a Parquet file that are chosen by number, ascending; a piece of the file at a time, since it may be
-    larger than memory."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        chosen, start, pieces = choose(file.metadata.num_rows), 0, []
-        for batch in file.iter_batches():
-            here = chosen[(chosen >= start) & (chosen < start + len(batch))] - start
-            pieces.append(batch.take(pa.array(here)))
-            start += len(batch)
-        return pa.Table.from_batches(pieces, file.schema_arrow)
 
 
 # --- the window ----------------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from problems.outline.objectives import Classification
 from problems.outline.problem import Inputs, Problem, Rows, Stack
 from store.registry import Version
 from tasks.champion import LoadedChampion
+from tasks.forms import FormIncomplete
 from tasks.inference import TensorSpec, predict_in_batches
 from tasks.row_fields import Row, to_content
 from tasks.score_rows import batch_size
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from great_expectations.expectations import Expectation
+
+logger = logging.getLogger("modelkeep")
 
 BATCH_ROWS = 256
 
@@ -106,8 +109,12 @@ class OnlineModel:
         possible = outputs[:1] * 0 + 1 / outputs.shape[-1]
         self.outputs = tensors_of(champion, possible)
         if problem.rows:
-            with suppress(Exception):  # a row of zeros may be none that the problem can read
+            try:
                 self._check(self._read([blank_row(problem.rows)]).frame)
+            except FormIncomplete:
+                raise  # no row could ever be answered
+            except Exception:
+                logger.debug("a row of zeros is none that %s can read", problem.name)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers to a batch, in the order of the questions. Raises PredictionsInvalid, ChampionChanged, and what

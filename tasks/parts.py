@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,6 +145,23 @@ def pack_rows(array: np.ndarray) -> pa.Table:
     width = packed.nbytes // len(packed) if len(packed) else 0
     rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(packed), [None, pa.py_buffer(packed)])
     return pa.table({BYTES: rows})
+
+
+def take_rows(path: Path, choose: Callable[[int], np.ndarray]) -> pa.Table:
+    """The rows of a Parquet file that are chosen by their number, ascending; a row group at a time, since the file may
+    be larger than memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        chosen, start, pieces = choose(file.metadata.num_rows), 0, []
+        for number in range(file.num_row_groups):
+            end = start + file.metadata.row_group(number).num_rows
+            here = chosen[(chosen >= start) & (chosen < end)] - start
+            if len(here):
+                pieces.append(file.read_row_group(number).take(pa.array(here)))
+            start = end
+        return pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table()
 
 
 def unpack_rows(table: pa.Table, dtype: str, shape: Sequence[int]) -> np.ndarray:

@@ -91,6 +91,8 @@ def _class_numbers(path: Path, labels: pd.Series, objective: Classification, wor
     names = {str(name): number for number, name in enumerate(objective.classes)}
     plain = {str(number): number for number in names.values()}
     texts = labels.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+    if labels.dtype == bool:  # as pandas reads a column of nothing but true and false
+        texts = texts.str.lower()
     ways = [names, *([words] if words else []), plain]
     way = next((way for way in ways if texts.isin(set(way)).all()), None)
     if way is None:
@@ -103,10 +105,11 @@ def _class_numbers(path: Path, labels: pd.Series, objective: Classification, wor
 
 
 def _numbers(path: Path, labels: pd.Series) -> pd.Series:
+    import numpy as np
     import pandas as pd
 
     numbers = pd.to_numeric(labels, errors="coerce").astype(float)
-    wrong = labels[numbers.isna()]
+    wrong = labels[~np.isfinite(numbers)]
     if len(wrong):
         raise _invalid(path, "numbers", f"{wrong.iloc[0]!r} in row {wrong.index[0]}")
     return numbers

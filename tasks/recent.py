@@ -19,7 +19,7 @@ from store.artifacts import Store
 from store.errors import ArtifactMissing
 from tasks.forms import form_of_run
 from tasks.kept_windows import KeptWindow, find_window, labels_key
-from tasks.parts import unpack_rows
+from tasks.parts import take_rows, unpack_rows
 from tasks.runs import read_manifest
 from tasks.tables import ROW
 
@@ -89,9 +89,11 @@ def _read_window(problem: Problem, store: Store, examples: Examples, window: str
 
 
 def _read_array(form: Stack, store: Store, kept: KeptWindow, places: np.ndarray) -> np.ndarray:
-    import pyarrow.parquet as pq
+    import numpy as np
 
-    return unpack_rows(pq.read_table(store.local_path(kept.artifacts["array"])), form.dtype, form.shape)[places]
+    chosen = np.unique(places)
+    table = take_rows(store.local_path(kept.artifacts["array"]), lambda num_rows: chosen)
+    return unpack_rows(table, form.dtype, form.shape)[np.searchsorted(chosen, places)]
 
 
 def divide(split: Split, examples: Examples, seed: int) -> SplitRows:

@@ -148,19 +148,24 @@ def _score_chunks(scorer: _Scorer, source: _Source, parts: Parts) -> None:
     pace, num_done = Pace(_LINE_SECONDS), len(parts)
     if num_done:
         logger.info("score     goes on after %d parts, %d rows", num_done, parts.num_rows())
+    is_series, is_long = isinstance(scorer.form, Rows) and scorer.form.is_series, False
     with ahead(source.chunks(num_done)) as chunks, behind() as put_down:
         for chunk in chunks:
-            if chunk.number and isinstance(scorer.form, Rows) and scorer.form.is_series:
-                raise WindowInvalid(
-                    "The window is too long for a series, which is taken whole.",
-                    where=source.place,
-                    expected=f"{SERIES_ROWS:,} rows at most",
-                    next_step="leave out the oldest rows",
-                )
+            is_long = is_series and chunk.number > 0 and len(chunk.rows) > 0
+            if is_long:
+                break
             scored = scorer.score(chunk)
             put_down(partial(parts.add, scored.tables, scored.set_aside))
             if pace.is_due():
                 logger.info("score     %d rows", parts.num_rows())
+    if is_long:
+        parts.discard()
+        raise WindowInvalid(
+            "The window is too long for a series, which is taken whole.",
+            where=source.place,
+            expected=f"{SERIES_ROWS:,} rows at most",
+            next_step="leave out the oldest rows",
+        )
     if parts.num_rows() == 0:
         of, word = ("pictures", "") if source.names else ("rows", "row ")
         reasons = [f"{word}{row}: {reason}" for row, reason in islice(source.reasons(parts.set_aside()), 3)]

@@ -216,8 +216,8 @@ def read_picture(window: Window, form: Stack, row: int) -> np.ndarray:
 
 
 def window_digest(window: Window) -> str:
-    """SHA-256 (hex) of the names and bytes of the pictures; what cannot be opened counts by its name."""
-    told = hashlib.sha256()
+    """SHA-256 (hex) of the names and bytes of the pictures; what cannot be opened or is none counts by its name."""
+    told = hashlib.sha256(repr(window.set_aside).encode())
     for name in window.files:
         told.update(f"{len(os.fsencode(name))} ".encode() + os.fsencode(name))
         with suppress(OSError), (window.root / name).open("rb") as file:

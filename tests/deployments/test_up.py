@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -304,3 +305,8 @@ def test_a_problem_that_cannot_be_imported_is_named_and_the_others_are_deployed(
     assert "1 of tiny" in shown.out
     assert "unfinished: SyntaxError" in shown.err and "unnamed: ModuleNotFoundError" in shown.err
     assert str(tmp_path / "unfinished.py") in shown.err
+    (tmp_path / "one.py").write_text("problem =\n")
+    monkeypatch.delitem(sys.modules, "problems.one")
+    assert main(["up", "--folder", str(folder), "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["deployments"] == {"tiny": 1} and "one" in told["broken"]  # it stays as it was, schedules and all

@@ -30,6 +30,19 @@ def leave_a_note(number: int, folder: str) -> None:
     Path(folder, str(number)).touch()
 
 
+@task
+def has_profiler() -> bool:
+    from distributed import get_worker
+
+    return "profile" in get_worker().periodic_callbacks
+
+
+@flow
+def ask_for_profiler() -> list[bool]:
+    with opened_runner("dask", 1) as runner:
+        return run_all(has_profiler, [{}], runner)
+
+
 @flow
 def leave_notes(numbers: list[int], folder: str, setting: str) -> list[str]:
     calls = [{"number": number, "folder": folder} for number in numbers]
@@ -71,6 +84,12 @@ def test_without_a_cluster_tasks_run_in_this_process_in_order(prefect_server: Se
 @pytest.mark.server
 def test_a_fault_may_be_told_and_not_raised(prefect_server: ServerAddress) -> None:
     assert divide_each([1, 0, 3], "threads") == ["division by zero"]
+
+
+@pytest.mark.server
+@pytest.mark.dask
+def test_no_worker_asks_for_the_frames_of_all_threads(prefect_server: ServerAddress) -> None:
+    assert ask_for_profiler() == [False]
 
 
 @pytest.mark.server

@@ -118,6 +118,8 @@ def test_labels_are_classes_by_name_or_number_and_rows_without_a_score_are_left_
 
 def test_labels_may_be_in_the_words_of_the_source_but_not_in_both_at_once(tmp_path: Path) -> None:
     path, words = tmp_path / "labels.csv", {"No": 0, "Yes": 1, "Perhaps": 1}
+    path.write_text("row,target\n0,true\n1,false\n")
+    assert read_labels(path, CHURN, {"false": 0, "true": 1}).to_dict() == {0: 1, 1: 0}
     path.write_text("row,target\n0,Yes\n1,No\n3,Perhaps\n")
     assert read_labels(path, CHURN, words, pd.Series([0, 1, 2, 3])).to_dict() == {0: 1, 1: 0, 3: 1}
     path.write_text("row,target\n0,Yes\n1,No\n3,leaves\n")

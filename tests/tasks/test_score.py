@@ -137,6 +137,8 @@ def test_a_folder_is_kept_as_a_window_and_not_scored_twice_until_it_changes(
     assert (kept.num_scored, kept.num_set_aside, kept.input["size"]) == (3, 0, 3)  # the notes are no picture
     scores = pd.read_parquet(open_store(store).local_path(kept.artifacts["scores"]))
     assert scores["file"].tolist() == ["blue.jpg", "green.jpg", "red.jpg"]
+    (folder / "more.txt").write_text("nor this")
+    assert len(scored(folder, tmp_path, store)[1]) == 2
     Image.new("RGB", (64, 48), COLOURS["red"]).save(folder / "blue.jpg", quality=95)
     assert scored(folder, tmp_path, store)[0]["label_1"].tolist() == ["red", "green", "red"]
 

@@ -247,7 +247,7 @@ def test_a_series_is_forecast_from_its_own_past_in_any_order_and_into_the_future
     )
     value = next(column for column in ("value", "anomaly", "turnover") if column in window)
     future = window[window[shown[0]] == last].assign(**{shown[0]: ahead, value: np.nan})
-    too_far = future.assign(**{shown[0]: "2099-01-01"})
+    too_far = future.assign(**{shown[0]: str(pd.Timestamp(last) + pd.DateOffset(years=2))[:10]})
     pd.concat([window, future, too_far]).to_csv(tmp_path / "window.csv", index=False)
     scores = scores_of(told := scored(tmp_path, tmp_path / "window.csv", problem=name))
     assert [*scores.columns][: 1 + len(shown)] == ["row", *shown]
@@ -265,6 +265,55 @@ def test_a_series_is_forecast_from_its_own_past_in_any_order_and_into_the_future
     assert reasons.iloc[-1].startswith("days_since" if name == "bakery" else "num_known")
 
 
+def bakery_champion(folder: Path) -> pd.DataFrame:
+    """The window of the sample's days; the store has a champion."""
+    problem, path = load_problem("bakery"), test_bakery.make_sample(folder)
+    (folder / "raw").mkdir()
+    make_champion(
+        problem, read_sources(problem, open_store(str(folder / "store")), "", str(path), str(folder / "raw")), folder
+    )
+    return SERIES["bakery"][1](pd.read_csv(path))
+
+
+def test_days_that_are_mistakes_spoil_no_other_row(tmp_path: Path) -> None:
+    window = bakery_champion(tmp_path)
+    window.to_csv(tmp_path / "good.csv", index=False)
+    good = scores_of(scored(tmp_path, tmp_path / "good.csv", problem="bakery")).set_index("row")["prediction"]
+    last = window.tail(1)
+    mistakes = pd.concat(
+        [
+            last.assign(date="9999-01-01"),
+            last.assign(date=None),
+            last.assign(group=None),
+            last.assign(group="beer"),
+            last.assign(festival=None),
+            last.assign(clouds=np.inf),
+        ]
+    )
+    odd = last.assign(date="2016-10-31", turnover=np.inf)
+    pd.concat([window, mistakes, odd]).to_csv(tmp_path / "bad.csv", index=False)
+    told = scored(tmp_path, tmp_path / "bad.csv", "bad", problem="bakery")
+    found = scores_of(told).set_index("row")["prediction"]
+    np.testing.assert_allclose(found.loc[good.index], good, rtol=1e-5)
+    aside = pd.read_csv(told.rejected).set_index("row")["reason"]
+    numbers = range(len(window), len(window) + len(mistakes) + 1)
+    assert set(numbers) <= set(aside.index) and not set(numbers) & set(found.index)
+    assert "group" in aside[len(window) + 2] and "festival" in aside[len(window) + 4]
+    window.tail(3).assign(date=None).to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(WindowInvalid, match="None of the rows"):
+        scored(tmp_path, tmp_path / "none.csv", "none", problem="bakery")
+
+
+def test_a_series_whose_last_row_cannot_be_read_is_not_too_long(tmp_path: Path) -> None:
+    problem, path, store = load_problem("co2"), test_co2.make_sample(tmp_path), open_store(str(tmp_path / "store"))
+    (tmp_path / "raw").mkdir()
+    make_champion(problem, read_sources(problem, store, "", str(path), str(tmp_path / "raw")), tmp_path)
+    months = SERIES["co2"][1](pd.read_csv(path)).to_csv(index=False)
+    (tmp_path / "window.csv").write_text(months + "2017-01-01,1,2,3\n")
+    told = scored(tmp_path, tmp_path / "window.csv", problem="co2")
+    assert told.num_scored > 100 and "fields" in pd.read_csv(told.rejected)["reason"].iloc[-1]
+
+
 def test_a_series_longer_than_can_be_taken_whole_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "SERIES_ROWS", 100)
     problem, path, store = load_problem("co2"), test_co2.make_sample(tmp_path), open_store(str(tmp_path / "store"))
@@ -273,6 +322,7 @@ def test_a_series_longer_than_can_be_taken_whole_is_refused(tmp_path: Path, monk
     SERIES["co2"][1](pd.read_csv(path)).to_csv(tmp_path / "window.csv", index=False)
     with pytest.raises(WindowInvalid, match="100 rows at most"):
         scored(tmp_path, tmp_path / "window.csv", problem="co2")
+    assert left_in(tmp_path / "out") == []
 
 
 def test_pictures_in_an_array_are_scored_in_chunks_and_one_on_grey_ground_is_set_aside(
