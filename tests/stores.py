@@ -81,10 +81,11 @@ def seaweed_server(program: str, folder: Path) -> Iterator[str]:
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     master, volume, filer, s3 = (_free_port() for _ in range(4))
+    # Each bucket takes some volumes, and each test a bucket.
     options = {
         "dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": folder / "s3.json",
         "master.port": master, "volume.port": volume, "filer.port": filer, "s3.port": s3,
-        "master.volumeSizeLimitMB": 64, "volume.max": 200, "master.telemetry": "false",
+        "master.volumeSizeLimitMB": 64, "volume.max": 1000, "master.telemetry": "false",
     }  # fmt: skip
     arguments = [f"-{name}={value}" for name, value in options.items()]
     with (folder / "log").open("wb") as log:
