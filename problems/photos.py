@@ -5,8 +5,8 @@ Source    ImageNet's 1,000 classes (Russakovsky et al. 2015); weights of Keras' 
 Book      none for these photos; DLWP 2nd ed. §8.3 begins with such a network. Keras states for ImageNet's 50,000
           validation photos: ResNet50 0.749, and 0.921 among the likeliest five; MobileNetV2 0.713 and 0.901
 Measured  mobilenet on 50 labelled photos: 0.86 (95 % interval 0.76 to 0.94), among the likeliest five 0.98; no seed
-          plays a part. 16 to 24 s to load, prove and save, 1.8 GB; 42 to 48 s for 1,000 photos of a folder, with 1.1 GB
-          whatever their number; 2 CPU cores in use by others too, 2026-11-21,
+          plays a part. 55 s to load, prove, save and export; 42 to 48 s for 1,000 photos of a folder, with 1.1 GB
+          whatever their number; 2 CPU cores, for the folder in use by others too, 2026-11-21,
           `modelkeep train photos --variant mobilenet` and `modelkeep predict photos --input FOLDER`.
           Its weights have 8 bits: the likeliest class of all 50 is that of the quantised original. resnet50 was not
           measured, its weights were not at hand
