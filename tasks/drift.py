@@ -108,13 +108,14 @@ def measure_drift(
     }
 
 
-def some_rows(count: int, seed: int = 0) -> np.ndarray:
-    """All rows, or 50,000 of them drawn at random, always the same: int64, ascending."""
+def some_rows(count: int, seed: int = 0, most: int | None = None) -> np.ndarray:
+    """All rows, or `most` of them (50,000) drawn at random, always the same: int64, ascending."""
     import numpy as np
 
-    if count <= MOST_ROWS:
+    most = MOST_ROWS if most is None else most
+    if count <= most:
         return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, MOST_ROWS, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def _judge(findings: Sequence[Finding], drift: Drift, is_judged: bool) -> list[Finding]:

@@ -16,7 +16,7 @@ from problems.outline.drift import Drift
 from problems.outline.images import is_picture
 from problems.outline.ragged import Ragged
 from store.artifacts import Store
-from tasks.drift import Finding, classify_sides
+from tasks.drift import Finding, classify_sides, some_rows
 from tasks.runs import read_manifest
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Embedded:
             return cls(*(arrays[name] for name in ("mean", "components", "sample")))
 
     def project(self, embeddings: np.ndarray) -> np.ndarray:
-        """(n, d) → (n, k)."""
+        """float32 (n, d) → (n, k)."""
         projected: np.ndarray = (embeddings - self.mean) @ self.components.T
         return projected
 
@@ -76,7 +76,7 @@ def embed_reference(model: keras.Model, examples: Examples, rows: np.ndarray, se
     than one input, for one row, and where all are embedded alike."""
     import numpy as np
 
-    chosen = choose(rows, seed)
+    chosen = rows[some_rows(len(rows), seed, MOST_EMBEDDED)]
     embeddings = embed(model, {name: array[chosen] for name, array in examples.features.items()})
     if embeddings is None or len(embeddings) < 2:
         return None
@@ -88,15 +88,6 @@ def embed_reference(model: keras.Model, examples: Examples, rows: np.ndarray, se
     scales = np.sqrt(len(embeddings)) / spreads[:NUM_COMPONENTS][varies]
     components = directions[:NUM_COMPONENTS][varies] * scales[:, None]
     return Embedded(mean, components, (embeddings - mean) @ components.T)
-
-
-def choose(rows: np.ndarray, seed: int = 0) -> np.ndarray:
-    """At most 2,000 of them, in their order."""
-    import numpy as np
-
-    if len(rows) <= MOST_EMBEDDED:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, MOST_EMBEDDED, replace=False))
 
 
 def embed(model: keras.Model, features: Mapping[str, np.ndarray]) -> np.ndarray | None:

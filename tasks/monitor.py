@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from store.registry import Registry
 from tasks.champion import find_champion, find_objective
 from tasks.drift import LEVELS, Finding, measure_drift, some_rows
 from tasks.drift_page import MOST_DRAWN, render_drift
-from tasks.embeddings import ARTIFACT, Embedded, choose, compare_embeddings, embed
+from tasks.embeddings import ARTIFACT, MOST_EMBEDDED, Embedded, compare_embeddings, embed
 from tasks.forms import form_of_run
 from tasks.ingest import fetch_window
 from tasks.kept_windows import KeptWindow, choose_window, keep_labels
@@ -101,13 +101,11 @@ class _Watched:
 
     def read_features(self) -> Mapping[str, np.ndarray | Ragged]:
         """Of at most 2,000 of its rows."""
-        import numpy as np
-
         form = form_of_run(self.problem, self.store, read_manifest(self.store, self.kept.run))
         assert form is not None  # it was scored
         name = "array" if isinstance(form, Stack) else "frame"
         path = self.store.local_path(self.kept.artifacts[name])
-        table = take_rows(path, lambda count: choose(np.arange(count)))
+        table = take_rows(path, partial(some_rows, most=MOST_EMBEDDED))
         content = unpack_rows(table, form.dtype, form.shape) if isinstance(form, Stack) else table.to_pandas()
         return form.inputs(content).features
 

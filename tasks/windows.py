@@ -98,7 +98,7 @@ def _no_pictures(problem: Problem, place: str) -> WindowInvalid:
     if problem.rows is None:
         return WindowInvalid(
             f"Windows of {problem.name} cannot be scored yet.",
-            expected="a problem whose file says how a row or a picture becomes what the model takes (`rows`, `decode`)",
+            expected="a problem whose file says how a row or a picture becomes what the model takes (`rows`)",
             next_step="load the champion's model.keras, which lies beside its report, with Keras",
         )
     return WindowInvalid(
