@@ -31,7 +31,7 @@ from problems.outline import (
     search,
 )
 from problems.outline.texts import group_copies, number_words
-from problems.outline.words import split_words
+from problems.outline.words import WordsByPlace, split_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,6 +173,6 @@ problem = Problem(
     build=build,
     hyperparameters=FakeArticlesHyperparameters,
     slices=("length",),
-    words={"words": _split},
+    words={"words": WordsByPlace(_split)},
     acceptance=(Above("roc_auc", 0.9), BeatsBaseline()),
 )

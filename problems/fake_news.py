@@ -29,7 +29,7 @@ from problems.outline import (
     search,
 )
 from problems.outline.texts import frequent_words, group_copies, number_words
-from problems.outline.words import split_words
+from problems.outline.words import WordsByPlace, split_words
 
 if TYPE_CHECKING:
     import keras
@@ -183,6 +183,6 @@ problem = Problem(
     build=build,
     hyperparameters=FakeNewsHyperparameters,
     slices=("party",),
-    words={"words": _split},
+    words={"words": WordsByPlace(_split)},
     acceptance=(Above("roc_auc", 0.6), BeatsBaseline()),
 )

@@ -35,6 +35,7 @@ from problems.outline import (
 from problems.outline.ragged import Ragged, flatten
 from problems.outline.words import (
     SHIFT,
+    WordsByRank,
     describe_texts,
     encode_ranks,
     read_ranks_csv,
@@ -222,6 +223,7 @@ problem = Problem(
         Direction("the word “awful” in it", partial(_with_word, rank=AWFUL), sign=-1, at_least=0.9),
         Direction("the word “wonderful” in it", partial(_with_word, rank=WONDERFUL), sign=1, at_least=0.9),
     ),
+    words={"words": WordsByRank(WORD_INDEX), "sequence": WordsByRank(WORD_INDEX)},
     variants={
         "mlp": {},
         "small": {"units": 4},

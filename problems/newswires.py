@@ -32,7 +32,14 @@ from problems.outline import (
     search,
 )
 from problems.outline.ragged import Ragged, flatten
-from problems.outline.words import describe_texts, encode_ranks, read_ranks_csv, read_raw_texts, read_word_index
+from problems.outline.words import (
+    WordsByRank,
+    describe_texts,
+    encode_ranks,
+    read_ranks_csv,
+    read_raw_texts,
+    read_word_index,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,6 +186,7 @@ problem = Problem(
     build=build,
     hyperparameters=NewswiresHyperparameters,
     slices=("length", "repeated"),
+    words={"words": WordsByRank(WORD_INDEX)},
     acceptance=(Above("accuracy", 0.79), BeatsBaseline()),
     variants={
         "wide": {},

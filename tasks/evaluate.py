@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -18,6 +19,7 @@ from problems.outline.images import is_picture
 from problems.outline.objectives import Asked
 from problems.outline.problem import Examples, Problem
 from problems.outline.splits import SplitRows
+from problems.outline.words import FindFile
 from store.artifacts import ArtifactRef, Store
 from store.errors import StoreUnavailable
 from store.registry import Registry, Version
@@ -112,7 +114,8 @@ def _judge(
         resamples=num_resamples(len(rows.test)),
     )
     model = cache(lambda: load_model(store.local_path(fitted.products["model"])))
-    evaluation |= _probe(problem, model, examples, rows, tested, evaluation["worst"], run.seed)
+    file = partial(_find_raw, store, ingested)
+    evaluation |= _probe(problem, model, examples, rows, tested, evaluation["worst"], run.seed, file)
     judged = _decide(problem, evaluation, compared)
     page = json.dumps({**judged, "evaluation": evaluation}, indent=1, ensure_ascii=False, allow_nan=False)
     metrics = {name: metric["value"] for name, metric in evaluation["metrics"].items()}
@@ -143,6 +146,7 @@ def _probe(
     tested: Tested,
     worst: Sequence[Mapping[str, Any]],
     seed: int,
+    file: FindFile,
 ) -> dict[str, Any]:
     """What of an evaluation needs the examples or the model, which is loaded only where it is asked."""
     found: dict[str, Any] = {"overlap": find_overlap(tested.objective, examples, rows, tested.predictions)}
@@ -151,8 +155,13 @@ def _probe(
         model = load()
         found["behaviours"] = probe_behaviours(problem, model, examples, rows.test)
         found["importance"] = measure_importance(problem, model, examples, rows.test, seed)
-        found["occlusion"] = explain_examples(problem, model, examples, [one["row"] for one in worst])
+        found["occlusion"] = explain_examples(problem, model, examples, [one["row"] for one in worst], file)
     return found
+
+
+def _find_raw(store: Store, ingested: StepRecord, name: str) -> Path | None:
+    refs = {source["source"]: source["ref"] for source in ingested.facts["sources"]}
+    return store.local_path(ArtifactRef.from_dict(refs[name])) if name in refs else None
 
 
 def _put_embeddings(

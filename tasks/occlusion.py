@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from problems.outline.images import is_picture
 from problems.outline.objectives import Classification
 from problems.outline.problem import Examples, Problem
+from problems.outline.words import FindFile
 from tasks.fit import input_names, predict_with
 
 if TYPE_CHECKING:
@@ -21,17 +22,20 @@ if TYPE_CHECKING:
 NUM_PATCHES = 7  # along each side
 MOST_WORDS = 5
 _MOST_PARTS = 512
+_LEAST = 1e-7  # float32 holds no probability nearer to 1
 
 
 def explain_examples(
-    problem: Problem, model: keras.Model, examples: Examples, rows: Sequence[int]
+    problem: Problem, model: keras.Model, examples: Examples, rows: Sequence[int], file: FindFile
 ) -> dict[str, Any] | None:
-    """What the answers to some examples hang on; None where the model takes neither pictures nor words.
+    """What the answers to some examples hang on; None where the model takes neither pictures nor words, or words that
+    no raw file names, by `file`.
 
         kind      "picture" or "words"
-        examples  {row: {predicted, probability, drops}}: by how much the probability of the predicted class falls
-                  without a part. Of a picture `drops` are the rows of a grid of 7 × 7 patches, which are painted with
-                  the picture's mean colour; of words [[word, drop]], the five that matter most
+        examples  {row: {predicted, probability, drops}}: by how much the log-odds of the predicted class fall without a
+                  part, since a probability near 1 hardly moves. Of a picture `drops` are the rows of a grid of 7 × 7
+                  patches, which are painted with the picture's mean colour; of words [[word, drop]], the five that
+                  matter most
 
     Row numbers are text, as JSON has them.
     """
@@ -40,10 +44,12 @@ def explain_examples(
     for name in input_names(model, examples):
         array = examples.features[name]
         if name in problem.words:
-            texts = problem.words[name](examples.take(_array(rows)).frame)
+            texts = problem.words[name].find(examples.take(_array(rows)), name, file)
+            if texts is None:
+                return None
             told = [
-                _explain_words(problem.objective, model, examples, row, name, text[-array.shape[1] :])
-                for row, text in zip(rows, texts, strict=True)
+                _explain_words(problem.objective, model, examples, row, name, places)
+                for row, places in zip(rows, texts, strict=True)
             ]
             return {"kind": "words", "examples": dict(zip(map(str, rows), told, strict=True))}
         if is_picture(array):
@@ -71,16 +77,20 @@ def _explain_picture(
 
 
 def _explain_words(
-    objective: Classification, model: keras.Model, examples: Examples, row: int, name: str, words: Sequence[str]
+    objective: Classification,
+    model: keras.Model,
+    examples: Examples,
+    row: int,
+    name: str,
+    places: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
     import numpy as np
 
-    numbers = examples.features[name][row]
-    different = list(dict.fromkeys(words))[-_MOST_PARTS:]
-    changed = np.repeat(numbers[None], 1 + len(different), axis=0)
-    places = np.array(list(words), dtype=object)
+    seen = examples.features[name][row]
+    different = list(places)[-_MOST_PARTS:]
+    changed = np.repeat(seen[None], 1 + len(different), axis=0)
     for number, word in enumerate(different, start=1):
-        changed[number, np.flatnonzero(places == word)] = 0
+        changed[number, places[word]] = 0
     told, drops = _ask(objective, model, examples, row, name, changed)
     first = np.argsort(-np.abs(drops), kind="stable")[:MOST_WORDS]
     return {**told, "drops": [[different[place], round(float(drops[place]), 4)] for place in first]}
@@ -98,8 +108,10 @@ def _ask(
     predictions = objective.predictions(predict_with(model, asked, np.arange(len(changed))))
     probabilities = objective.probabilities(predictions)
     number = int(probabilities[0].argmax())
-    of_class = probabilities[:, number]
-    return {"predicted": objective.classes[number], "probability": float(of_class[0])}, of_class[0] - of_class[1:]
+    of_class = probabilities[:, number].astype(np.float64)
+    certain = of_class.clip(_LEAST, 1 - _LEAST)
+    log_odds = np.log(certain / (1 - certain))
+    return {"predicted": objective.classes[number], "probability": float(of_class[0])}, log_odds[0] - log_odds[1:]
 
 
 def _array(rows: Sequence[int]) -> np.ndarray:

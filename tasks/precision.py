@@ -1,4 +1,4 @@
-"""Mixed precision: on a GPU that reckons in bfloat16, a training may; what is kept is a model in float32.
+"""Mixed precision: on a device that reckons in bfloat16, a training may; what is kept is a model in float32.
 
 What reckons in bfloat16 keeps two or three digits, and not the same ones on another device or in another trace: a model
 that is kept so could be neither checked nor exported. Its weights are float32 all along (Micikevicius et al. 2018,
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tasks.devices import Gpu, num_gpus, usable_gpus
 from tasks.seeds import seeded
+from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     import keras
@@ -25,9 +26,17 @@ MIXED = "mixed_bfloat16"
 
 
 def precision_of(problem: Problem, gpu: Gpu) -> str:
-    """The name of Keras' dtype policy for a training: mixed where the problem allows it and every GPU that may be given
-    to it can do it."""
-    if not problem.mixed_precision or gpu == "never" or not num_gpus():
+    """The name of Keras' dtype policy for a training of a problem that allows a mixed one: as MODELKEEP_PRECISION says,
+    else mixed where every GPU that may be given to it can do it.
+
+    A CPU is not asked: two machines without GPUs would train two models with the same seed.
+    """
+    wanted = load_settings().precision
+    if not problem.mixed_precision or wanted == FLOAT32:
+        return FLOAT32
+    if wanted == MIXED:
+        return MIXED
+    if gpu == "never" or not num_gpus():
         return FLOAT32
     found = usable_gpus()
     return MIXED if found and all(device.has_bfloat16 for device in found) else FLOAT32

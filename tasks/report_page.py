@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,7 @@ def render_page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"inline": _inline, "value": _value, "bytes": _bytes, "words": _words, "sentence": sentence}
+    environment.filters["exp"] = math.exp
     return environment.get_template(template).render(**values)
 
 

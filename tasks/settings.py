@@ -16,6 +16,8 @@ class Settings(BaseSettings):
     `runner`  `threads`, `dask://…` or `ray://…`
     `studies` where `tune` keeps its studies, as SQLAlchemy writes it (`postgresql://…`); "" for a file on this machine
     `devices` how many devices of this machine share each batch of a training, or `all`
+    `precision`  how problems that allow mixed precision are trained: `mixed_bfloat16`, `float32`, or `auto`, which
+              mixes on GPUs that have bfloat16 only
     `checkpoint_seconds`  the time between two checkpoints of a training, at least
     `serve_token`  what those who ask `serve` must know; "" lets everybody ask
     `model_threads`  threads of a model in ONNX Runtime; 0 for as many as there are cores
@@ -32,6 +34,7 @@ class Settings(BaseSettings):
     runner: str = "threads"
     studies: str = ""
     devices: Literal["all"] | PositiveInt = 1
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     checkpoint_seconds: float = 5.0
     serve_token: SecretStr = SecretStr("")
     model_threads: int = Field(default=0, ge=0)

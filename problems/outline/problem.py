@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from problems.outline.hyperparameters import Hyperparameters
     from problems.outline.objectives import Objective
     from problems.outline.splits import Split
+    from problems.outline.words import Words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,8 +276,7 @@ class Problem:
     `acceptance`    what the evaluation must show before a version is registered
     `behaviours`    what the model must do with test rows that are changed, before a version is registered
     `columns`       the names of a table's columns by feature, for features (n, columns): which of them matter is shown
-    `words`         the words of each row of a frame by feature, for features (n, width) that number the last `width` of
-                    them, 0 for none: which of them matter is shown
+    `words`         where the words of a text are in a feature, by its name: which of them matter is shown
     `variants`      named settings of the hyperparameters that are worth comparing
     `rows`          how a row without its target becomes what the model takes: `read` uses it, and so does `predict`
     `drift`         how far new data may move away before somebody should look
@@ -299,7 +299,7 @@ class Problem:
     acceptance: tuple[Criterion, ...] = ()
     behaviours: tuple[Behaviour, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    words: Mapping[str, Callable[[pd.DataFrame], list[list[str]]]] = field(default_factory=dict)
+    words: Mapping[str, Words] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pretrained: Pretrained | None = None
     rows: Rows | Stack | None = None

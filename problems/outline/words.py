@@ -7,23 +7,81 @@ The raw files hold ranks: 1 is the most frequent word. Models see ids, as `keras
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from problems.outline.ragged import flatten
+from problems.outline.ragged import Ragged, flatten
 from problems.outline.raw import BadInput, read_csv
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from problems.outline.problem import Examples
+
 START, RARE, SHIFT = 1, 2, 3
 NUM_EXCERPT_WORDS = 30
+ALL_RARE = "(all rare words)"
 
 # What keras_preprocessing.text.text_to_word_sequence takes for a gap between words; an apostrophe is part of a word.
 _GAPS = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r', " "))
+
+
+FindFile = Callable[[str], Path | None]  # a raw file of the problem by its name
+
+
+class Words(Protocol):
+    """Where the words of a text are in what a model sees of it, so that they can be left out."""
+
+    def find(self, examples: Examples, feature: str, file: FindFile) -> list[dict[str, list[int]]] | None:
+        """For each example its different words as they come, and the places of the feature's row (width,) that 0 has to
+        be put to if one is left out; None where a raw file that names them is missing."""
+
+
+@dataclass(frozen=True)
+class WordsByPlace:
+    """A feature (n, width) numbers the last `width` words of each text, 0 for none. `split`: the frame of n examples →
+    the words of each."""
+
+    split: Callable[[pd.DataFrame], list[list[str]]]
+
+    def find(self, examples: Examples, feature: str, file: FindFile) -> list[dict[str, list[int]]]:
+        width = examples.features[feature].shape[1]
+        return [_places(enumerate(words[-width:])) for words in self.split(examples.frame)]
+
+
+@dataclass(frozen=True)
+class WordsByRank:
+    """A feature is Ragged with ids as `encode_ranks` makes them; `index` names the raw file that is the word index."""
+
+    index: str
+
+    def find(self, examples: Examples, feature: str, file: FindFile) -> list[dict[str, list[int]]] | None:
+        path = file(self.index)
+        if path is None:
+            return None
+        ragged = examples.features[feature]
+        assert isinstance(ragged, Ragged)
+        names = {rank + SHIFT: word for word, rank in read_word_index(path).items()} | {RARE: ALL_RARE}
+        found = []
+        for start, end in zip(ragged.offsets[:-1].tolist(), ragged.offsets[1:].tolist(), strict=True):
+            ids = ragged.values[start:end].tolist()
+            if ragged.form == "multi_hot":
+                found.append({names.get(number, "?"): [number] for number in ids if number > START})
+            else:
+                last = enumerate(ids[-ragged.width :])
+                found.append(_places((place, names.get(number, "?")) for place, number in last if number > START))
+        return found
+
+
+def _places(words: Iterable[tuple[int, str]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for place, word in words:
+        found.setdefault(word, []).append(place)
+    return found
 
 
 def encode_ranks(ranks: np.ndarray, offsets: np.ndarray, num_words: int) -> tuple[np.ndarray, np.ndarray]:

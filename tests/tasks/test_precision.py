@@ -31,6 +31,15 @@ def test_a_gpu_without_bfloat16_and_a_cpu_train_in_float32(monkeypatch: pytest.M
     assert precision_of(DIGITS, "require") == "float32"
 
 
+def test_mixed_precision_can_be_asked_for_on_a_cpu_and_refused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELKEEP_PRECISION", "mixed_bfloat16")
+    assert precision_of(DIGITS, "never") == "mixed_bfloat16"
+    assert precision_of(replace(DIGITS, mixed_precision=False), "never") == "float32"
+    monkeypatch.setenv("MODELKEEP_PRECISION", "float32")
+    pretend_gpu(monkeypatch)
+    assert precision_of(DIGITS, "require") == "float32"
+
+
 def test_layers_reckon_in_bfloat16_and_outputs_and_weights_are_float32() -> None:
     settings = DIGITS.hyperparameters.from_settings({"network": "mlp"})
     model = built_in("mixed_bfloat16", DIGITS, settings, None)  # type: ignore[arg-type]
