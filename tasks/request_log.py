@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from problems.outline.problem import Problem
+from problems.outline.problem import Problem, Stack
 from store.artifacts import Store, sha256_of_file
 from tasks.champion import LoadedChampion
 from tasks.kept_windows import KeptWindow, keep_window
 from tasks.manifest import utc_now
 from tasks.online import Scored
-from tasks.parts import write_reasons
+from tasks.parts import pack_rows, write_reasons
 from tasks.row_fields import Row, ids_of, to_content
 from tasks.tables import ROW
 
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("modelkeep")
 
 WINDOW_ROWS = 5_000
+WINDOW_BYTES = 64 << 20  # of arrays
 WINDOW_SECONDS = 900.0
 _MOST_WINDOWS_WAITING = 4
 
 
 @dataclass
 class _Window:
-    """What one version was asked, up to now. `good` are the numbers of the rows that have outputs, each (1, …)."""
+    """What one version was asked, up to now: `num_bytes` of arrays, say. `good` are the numbers of the rows that have
+    outputs, each (1, …)."""
 
     champion: LoadedChampion
     begun: float  # time.monotonic()
@@ -44,12 +46,15 @@ class _Window:
     good: list[int] = field(default_factory=list)
     outputs: list[np.ndarray] = field(default_factory=list)
     set_aside: list[tuple[int, str]] = field(default_factory=list)
+    num_bytes: int = 0
 
     def add(self, scored: Scored, positions: Sequence[int]) -> None:
         places = {row: place for place, row in enumerate(scored.good.tolist())}
         for position in positions:
             number = len(self.rows)
-            self.rows.append(scored.rows[position])
+            row = scored.rows[position]
+            self.rows.append(row)
+            self.num_bytes += sum(getattr(value, "nbytes", 0) for value in row.values())
             if position in places:
                 self.good.append(number)
                 self.outputs.append(scored.outputs[places[position], None])
@@ -58,7 +63,7 @@ class _Window:
 
 
 class RequestLog:
-    """Keeps a share of the rows that are scored. A window ends with so many rows or seconds, or with its version.
+    """Keeps a share of the rows that are scored. A window ends with its version, or with so many rows, bytes, seconds.
 
     Nobody waits for the store: where it cannot be reached, the oldest windows are given up, and that is said.
     """
@@ -70,10 +75,11 @@ class RequestLog:
         *,
         share: float = 1.0,
         window_rows: int = WINDOW_ROWS,
+        window_bytes: int = WINDOW_BYTES,
         window_seconds: float = WINDOW_SECONDS,
     ) -> None:
         self._store, self._problem, self._share = store, problem, share
-        self._window_rows, self._window_seconds = window_rows, window_seconds
+        self._window_rows, self._window_bytes, self._window_seconds = window_rows, window_bytes, window_seconds
         self._random = random.Random()
         self._open: _Window | None = None
         self._ready: list[_Window] = []
@@ -91,7 +97,7 @@ class RequestLog:
                 self._open = self._open or _Window(scored.champion, time.monotonic())
                 self._open.add(scored, positions)
                 self._changed.notify()
-            if self._open and len(self._open.rows) >= self._window_rows:
+            if self._open and (len(self._open.rows) >= self._window_rows or self._open.num_bytes >= self._window_bytes):
                 self._end_window()
 
     def close(self) -> None:
@@ -135,12 +141,17 @@ class RequestLog:
 
 def keep(store: Store, problem: Problem, window: _Window, share: float) -> KeptWindow:
     """Put a window into the store, as those that `predict` has scored. `share` is that of the rows that are kept."""
+    import pyarrow.parquet as pq
+
     version = window.champion.version
     with tempfile.TemporaryDirectory(prefix="modelkeep-") as name:
+        scores, frame, array = _tables(problem, window)
         files = {part: Path(name, f"{part}.parquet") for part in ("scores", "frame")}
-        scores, frame = _tables(problem, window)
         scores.to_parquet(files["scores"], index=False)
         frame.to_parquet(files["frame"], index=False)
+        if array is not None:
+            files["array"] = Path(name, "array.parquet")
+            pq.write_table(pack_rows(array), files["array"])
         files["rejected"] = Path(name, "rejected.csv")
         num_set_aside = write_reasons(files["rejected"], iter(window.set_aside), (ROW, "reason"))
         told = {"sha256": sha256_of_file(files["frame"]), "size": files["frame"].stat().st_size}
@@ -158,17 +169,18 @@ def keep(store: Store, problem: Problem, window: _Window, share: float) -> KeptW
         )
 
 
-def _tables(problem: Problem, window: _Window) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and what was validated, of the rows that were scored and by the same row numbers."""
+def _tables(problem: Problem, window: _Window) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
+    """Of the rows that were scored: scores, what was validated and, of arrays whose truth may come, the rows."""
     import numpy as np
     import pandas as pd
 
     if not window.good:
-        return pd.DataFrame({ROW: np.array([], int)}), pd.DataFrame({ROW: np.array([], int)})
+        return pd.DataFrame({ROW: np.array([], int)}), pd.DataFrame({ROW: np.array([], int)}), None
     form = window.champion.form
     assert form is not None  # else there are no rows to log
     rows = [window.rows[number] for number in window.good]
-    frame = form.inputs(to_content(form, rows)).frame
+    content = to_content(form, rows)
+    frame = form.inputs(content).frame
     frame.insert(0, ROW, window.good)
     version = window.champion.version
     predictions = window.champion.predictions(np.concatenate(window.outputs))
@@ -176,4 +188,4 @@ def _tables(problem: Problem, window: _Window) -> tuple[pd.DataFrame, pd.DataFra
     scores = pd.DataFrame({ROW: window.good, **ids}).join(predictions)
     scores = scores.assign(version=version.number, run=pd.Categorical([version.run] * len(scores)))
     scores.attrs = {"problem": problem.name, "version": version.number, "run": version.run}
-    return scores, frame
+    return scores, frame, content if isinstance(form, Stack) and form.truth else None

@@ -12,11 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from problems.outline.catalogue import load_problem
 from problems.outline.objectives import Binary, Classification, Multiclass
-from problems.outline.problem import Rows
+from problems.outline.problem import Rows, Stack
 from store import open_store
 from store.artifacts import Store
 from store.registry import Registry
@@ -35,6 +36,8 @@ from tasks.online import (
     blank_row,
     records,
 )
+from tasks.parts import unpack_rows
+from tasks.recent import has_rows
 from tasks.request_log import RequestLog
 from tasks.row_fields import to_content
 from tasks.score import score
@@ -282,9 +285,9 @@ def test_under_load_every_question_is_answered_by_one_version_or_the_other(
 # --- the log -------------------------------------------------------------------------------------------------------
 
 
-def windows(store: Store) -> list[KeptWindow]:
-    names = sorted({info.key.split("/")[2] for info in store.list("windows/housing")})
-    return [kept for name in names if (kept := find_window(store, "housing", name))]
+def windows(store: Store, problem: str = "housing") -> list[KeptWindow]:
+    names = sorted({info.key.split("/")[2] for info in store.list(f"windows/{problem}")})
+    return [kept for name in names if (kept := find_window(store, problem, name))]
 
 
 def test_what_was_asked_is_kept_as_a_window_with_scores_and_reasons(own_store: Store, rows: list[Any]) -> None:
@@ -305,6 +308,24 @@ def test_what_was_asked_is_kept_as_a_window_with_scores_and_reasons(own_store: S
     assert frame["RM"].tolist() == [row["RM"] for row in (*rows[:90], *rows[91:110])]
     rejected = pd.read_csv(own_store.local_path(first.artifacts["rejected"]))
     assert rejected["row"].tolist() == [90] and "RM: 99" in rejected.loc[0, "reason"]
+
+
+def test_pictures_that_were_asked_about_are_kept_so_that_one_can_learn_from_them(tmp_path: Path) -> None:
+    problem, examples = read_problem("digits", tmp_path)
+    make_champion(problem, examples.take(np.arange(50)), tmp_path)
+    store = open_store(str(tmp_path / "store"))
+    images = examples.features["image"][:5, ..., 0]
+    log = RequestLog(store, problem, window_bytes=3 * images[0].nbytes)
+    model = OnlineModel(problem, load_champion(problem, store), log.add)
+    answer(model, [{"image": images[0]}, {"image": images[0] // 2 + 9}, {"image": images[1]}])
+    answer(model, [{"image": image} for image in images[2:]])
+    log.close()
+    first, second = sorted(windows(store, "digits"), key=lambda kept: -kept.num_set_aside)
+    assert [(one.num_scored, one.num_set_aside) for one in (first, second)] == [(2, 1), (3, 0)]
+    assert isinstance(problem.rows, Stack) and has_rows(problem, first)
+    for kept, expected in ((first, images[:2]), (second, images[2:])):
+        table = pq.read_table(store.local_path(kept.artifacts["array"]))
+        np.testing.assert_array_equal(unpack_rows(table, problem.rows.dtype, problem.rows.shape), expected)
 
 
 def test_a_window_is_of_one_version_and_ends_after_its_time(own_store: Store, rows: list[Any]) -> None:
