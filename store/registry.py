@@ -42,6 +42,15 @@ class AuditEntry:
     id: str
 
 
+@dataclass(frozen=True)
+class _Book:
+    """A problem's document. The last of `champions` is the champion, those before it are what a rollback returns to."""
+
+    versions: list[dict[str, Any]]
+    champions: list[int]
+    audit: list[dict[str, Any]]
+
+
 class Registry:
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -161,10 +170,10 @@ class Registry:
         document = self._store.read_document(_key(problem))
         if document is None:
             return {"versions": [], "champions": [], "audit": []}, None
-        state = parse_document(document, self._where(problem))
-        for entry in state["versions"]:
+        book = fill(_Book, parse_document(document, self._where(problem)), self._where(problem))
+        for entry in book.versions:
             self._version(problem, entry)
-        return state, document.version
+        return dict(vars(book)), document.version
 
     def _champion(self, problem: str, place: int) -> Version | None:
         state = self._read(problem)[0]
@@ -196,7 +205,8 @@ class Registry:
         )
 
     def _version(self, problem: str, entry: Mapping[str, Any]) -> Version:
-        return fill(Version, {**entry, "manifest": ArtifactRef.from_dict(entry["manifest"])}, self._where(problem))
+        manifest = ArtifactRef.from_dict(entry.get("manifest", {}))
+        return fill(Version, {**entry, "manifest": manifest}, self._where(problem))
 
     def _where(self, problem: str) -> str:
         return f"{self._store.uri}/{_key(problem)}"

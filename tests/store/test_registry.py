@@ -6,11 +6,13 @@ import json
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from modelkeep.errors import ModelkeepError
 from store.artifacts import Store
-from store.errors import PromotionConflict, UnknownFormat, UnknownVersion
+from store.errors import ArtifactCorrupt, PromotionConflict, UnknownFormat, UnknownVersion
 from store.registry import Registry, Version
 
 WHO = {"actor": "ada", "reason": "better"}
@@ -142,3 +144,26 @@ def test_what_newer_code_has_written_is_refused_by_name_and_left_as_it_is(store:
     with pytest.raises(UnknownFormat):
         promote(store, 1, expected=None)
     assert store.read_document("models/housing.json") == newer
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda page: page.pop("versions"), UnknownFormat),
+        (lambda page: page["versions"][0].pop("manifest"), ArtifactCorrupt),
+    ],
+)
+def test_a_registry_that_lacks_something_is_named_and_left_as_it_is(
+    store: Store, damage: Callable[[dict[str, Any]], object], fault: type[ModelkeepError]
+) -> None:
+    register(store, "run-1")
+    document = store.read_document("models/housing.json")
+    assert document is not None
+    page = json.loads(document.data)
+    damage(page)
+    damaged = store.write_document("models/housing.json", json.dumps(page).encode(), expected=document.version)
+    with pytest.raises(fault):
+        Registry(store).versions("housing")
+    with pytest.raises(fault):
+        register(store, "run-2")
+    assert store.read_document("models/housing.json") == damaged
