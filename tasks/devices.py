@@ -56,9 +56,14 @@ def num_gpus() -> int:
     named = _named()
     if named is None:
         return present
-    # As CUDA reads it: what follows a number that is no device's does not count.
-    wrong = next((place for place, name in enumerate(named) if name in ("", "-1")), len(named))
-    return min(present, wrong)
+    # As CUDA reads it: from a name on that is no device's, or was there before, none counts.
+    devices = {str(number) for number in range(present)}
+
+    def is_device(place: int) -> bool:
+        name = named[place]
+        return (name in devices or name.startswith(("GPU-", "MIG-"))) and name not in named[:place]
+
+    return min(present, sum(1 for _ in itertools.takewhile(is_device, range(len(named)))))
 
 
 def gpu_slots(num: int) -> list[str]:

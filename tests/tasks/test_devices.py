@@ -47,6 +47,9 @@ TWO = [Device("gpu:0", "first"), Device("gpu:1", "second")]
         ("-1", []),
         ("1,-1,0", ["gpu1"]),
         ("0,1,2", ["gpu0", "gpu1"]),
+        ("7,0", []),
+        ("1,1", ["gpu1"]),
+        ("GPU-5e", ["gpuGPU-5e"]),
     ],
 )
 def test_a_process_may_use_the_devices_that_are_there_and_visible(
