@@ -8,7 +8,8 @@ write it, three epochs of both. Seconds and peak memory are those of whole proce
 server running and an empty store. "model s" are the seconds until the model and its predictions for the test rows are
 kept, which is what a script does; intervals, probes, exports, references for drift, report and registry come after it.
 "faster" compares these, "whole" the processes.
-"bfloat16" is modelkeep with MODELKEEP_PRECISION=mixed_bfloat16, where the CPU has instructions for it.
+"bfloat16" is modelkeep with MODELKEEP_PRECISION=mixed_bfloat16, where the CPU has instructions for it; "by hand" the
+script's training with a sparse first layer, in numpy (benchmarks/peers/sparse_reviews.py).
 MODELKEEP_MIRROR must name a mirror with the data sets. The rows take turns; medians.
 """
 
@@ -276,6 +277,9 @@ def compare(bench: Bench, name: str, repeats: int) -> dict[str, list[Turn]]:
             command = [*MODELKEEP, "train", name, *JOBS[name].options, "--json", "--seed", str(seed)]
             turn = measure(bench, command, rf'"{JOBS[name].metric}": ([\d.]+)', settings)
             turns.setdefault(way, []).append(turn)
+        if name == "movie_reviews":
+            by_hand = [sys.executable, "-m", "benchmarks.peers.sparse_reviews", str(file)]
+            turns.setdefault("by hand", []).append(measure(bench, by_hand, r"result ([\d.]+)"))
     return turns
 
 
