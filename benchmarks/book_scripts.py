@@ -9,7 +9,7 @@ server running and an empty store. "model s" are the seconds until the model and
 kept, which is what a script does; intervals, probes, exports, references for drift, report and registry come after it.
 "faster" compares these, "whole" the processes.
 "bfloat16" is modelkeep with MODELKEEP_PRECISION=mixed_bfloat16, where the CPU has instructions for it; "by hand" the
-script's training with a sparse first layer, in numpy (benchmarks/peers/sparse_reviews.py).
+same training in numpy, with a sparse first layer or with the folds as one batch (benchmarks/peers).
 MODELKEEP_MIRROR must name a mirror with the data sets. The rows take turns; medians.
 """
 
@@ -180,6 +180,7 @@ JOBS = {
     "digits": Job(digits, "mnist.npz", ("--full",)),
     "cifar10": Job(cifar10, "cifar-10-python.tar.gz", ("--variant", "plain", "--set", "epochs=3")),
 }
+BY_HAND = {"movie_reviews": "benchmarks.peers.sparse_reviews", "housing": "benchmarks.peers.batched_folds"}
 MIXED = {"MODELKEEP_PRECISION": "mixed_bfloat16"}
 
 
@@ -277,8 +278,8 @@ def compare(bench: Bench, name: str, repeats: int) -> dict[str, list[Turn]]:
             command = [*MODELKEEP, "train", name, *JOBS[name].options, "--json", "--seed", str(seed)]
             turn = measure(bench, command, rf'"{JOBS[name].metric}": ([\d.]+)', settings)
             turns.setdefault(way, []).append(turn)
-        if name == "movie_reviews":
-            by_hand = [sys.executable, "-m", "benchmarks.peers.sparse_reviews", str(file)]
+        if name in BY_HAND:
+            by_hand = [sys.executable, "-m", BY_HAND[name], str(file)]
             turns.setdefault("by hand", []).append(measure(bench, by_hand, r"result ([\d.]+)"))
     return turns
 

@@ -17,31 +17,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.book_scripts import load
+from benchmarks.peers.rmsprop import Rmsprop, glorot
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 NUM_WORDS, UNITS, BATCH = 10_000, 16, 512
-RATE, RHO, EPSILON = 1e-3, 0.9, 1e-7  # of Keras' RMSprop
 
 
 class Network:
-    """10,000 → 16 → 16 → 1, relu and sigmoid; RMSprop as Keras 3 has it. `weights`: kernels and biases in turn."""
+    """10,000 → 16 → 16 → 1, relu and sigmoid. `weights`: kernels and biases in turn."""
 
     def __init__(self, weights: list[np.ndarray]) -> None:
         self.weights = weights
-        self._velocities = [np.zeros_like(weight) for weight in weights]
+        self._optimizer = Rmsprop(weights)
 
     @classmethod
     def random(cls, seed: int) -> Network:
-        """Glorot & Bengio 2010, as Keras begins."""
         random, sizes, weights = np.random.default_rng(seed), (NUM_WORDS, UNITS, UNITS, 1), []
         for inputs, outputs in pairwise(sizes):
-            limit = (6 / (inputs + outputs)) ** 0.5
-            weights += [
-                random.uniform(-limit, limit, (inputs, outputs)).astype("float32"),
-                np.zeros(outputs, "float32"),
-            ]
+            weights += [glorot(random, inputs, outputs), np.zeros(outputs, "float32")]
         return cls(weights)
 
     def predict(self, texts: csr_matrix) -> np.ndarray:
@@ -61,15 +56,8 @@ class Network:
         at_end = (said - labels[:, None]) / len(labels)
         at_two = (at_end @ last.T) * (two > 0)
         at_one = (at_two @ second.T) * (one > 0)
-        gradients = [
-            *(texts.T @ at_one, at_one.sum(0)),
-            *(one.T @ at_two, at_two.sum(0)),
-            *(two.T @ at_end, at_end.sum(0)),
-        ]
-        for weight, velocity, gradient in zip(self.weights, self._velocities, gradients, strict=True):
-            velocity *= RHO
-            velocity += (1 - RHO) * gradient**2
-            weight -= RATE * gradient / np.sqrt(velocity + EPSILON)
+        layers = ((texts, at_one), (one, at_two), (two, at_end))
+        self._optimizer.step([gradient for seen, at in layers for gradient in (seen.T @ at, at.sum(0))])
 
     def fit(self, texts: csr_matrix, labels: np.ndarray, epochs: int, seed: int) -> None:
         for epoch in range(epochs):
