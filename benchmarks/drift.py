@@ -1,10 +1,12 @@
 """What drift measurement costs beside plain scipy, how often it alarms without drift, and which shifts it finds.
 
-    python -m benchmarks.drift [--rows N ...] [--repetitions N] [--json PATH]
+    python -m benchmarks.drift [--rows N ...] [--repetitions N] [--without-evidently] [--json PATH]
 
 Costs: CPU seconds (the imports left out) of `tasks.drift.measure_drift` for a window of N × 30 numbers, against a
 reference of 50,000 rows; of the same tests by scipy alone, on all rows; and of PSI alone for a window that is counted
-in the reference's bins already. evidently, the library that most would take, cannot be imported beside pandas 3.
+in the reference's bins already. Evidently, the library that most would take, cannot be imported beside pandas 3; its
+DataDriftPreset is run on the same windows, for alarms on a quarter of them, in an environment of its own that is
+installed on demand.
 
 Alarms: windows of 500 and 5,000 rows of 30 correlated columns (every two by 0.3), without drift, and with 3 columns
 shifted by 0.1, 0.2 and 0.3 standard deviations. An alarm is a level of `warn` or above in one window.
@@ -17,6 +19,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
 NUM_COLUMNS = 30
 NUM_SHIFTED = 3
 NUM_REFERENCE = 50_000
+REFERENCE_ROWS = 10_000  # of each repetition
+WINDOW_ROWS = (500, 5000)
+SHIFTS = (0.0, 0.1, 0.2, 0.3)
 CORRELATION = 0.3
 
 
@@ -139,14 +146,14 @@ def count_alarms(repetitions: int) -> list[dict[str, Any]]:
     import numpy as np
 
     rows = []
-    for size in (500, 5000):
-        for shift in (0.0, 0.1, 0.2, 0.3):
+    for size in WINDOW_ROWS:
+        for shift in SHIFTS:
             random = np.random.default_rng(1)
             levels: list[str] = []
             aspects: list[str] = []
             right = 0
             for _ in range(repetitions):
-                told = measure(refer(draw(10_000, random)), draw(size, random, shift))
+                told = measure(refer(draw(REFERENCE_ROWS, random)), draw(size, random, shift))
                 levels.append(told["level"])
                 findings = [one for one in told["findings"] if one["level"] != "none"]
                 aspects += {one["aspect"] if one["part"] == "data" else "predictions" for one in findings}
@@ -208,10 +215,30 @@ def count_embedding_alarms(repetitions: int) -> list[dict[str, Any]]:
     return rows
 
 
+def ask_evidently(sizes: list[int], repetitions: int) -> dict[str, list[dict[str, Any]]]:
+    """What it costs and what it alarms for; nothing where it cannot be installed."""
+    from benchmarks.peers.contestants import HERE, ROOT, install_peer
+
+    programs = install_peer("evidently")
+    if programs is None:
+        return {}
+    command = [
+        str(programs / "python"),
+        str(HERE / "evidently" / "drift.py"),
+        ",".join(map(str, sizes)),
+        str(repetitions),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
+    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    found = json.loads(said.splitlines()[-1])
+    return {f"evidently, {name}": rows for name, rows in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--repetitions", type=int, default=40)
+    parser.add_argument("--without-evidently", action="store_true")
     parser.add_argument("--json", type=Path, help="Write the figures to this file.")
     options = parser.parse_args()
     import pandas as pd
@@ -220,6 +247,7 @@ def main() -> None:
         "cost": time_windows(options.rows),
         "alarms": count_alarms(options.repetitions),
         "embeddings": count_embedding_alarms(options.repetitions),
+        **({} if options.without_evidently else ask_evidently(options.rows, -(-options.repetitions // 4))),
     }
     for name, rows in found.items():
         print(f"\n{name}\n{pd.DataFrame(rows).to_string(index=False)}")

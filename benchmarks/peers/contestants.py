@@ -222,20 +222,23 @@ def install(name: str) -> Path | None:
     """The folder with a peer's programs; None where it cannot be installed."""
     if name == "prefect":
         return Path(sys.executable).parent
-    place = ENVIRONMENTS / name
-    ready = place / "ready"
-    wanted = (HERE / name / "requirements.txt").read_text()
+    return install_peer(name, ["-r", str(HERE / "job.txt"), "--constraint", str(ROOT / "requirements.lock")])
+
+
+def install_peer(name: str, besides: Sequence[str] = ()) -> Path | None:
+    """An environment with what a peer's own file requires, and with what `besides` says as uv's options."""
+    place, required = ENVIRONMENTS / name, HERE / name / "requirements.txt"
+    ready, wanted = place / "ready", required.read_text()
     if ready.exists() and ready.read_text() == wanted:
         return place / "bin"
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if uv is None:
         return None
-    into = ["--python", str(place / "bin" / "python"), "--constraint", str(ROOT / "requirements.lock")]
-    files = [part for file in (HERE / "job.txt", HERE / name / "requirements.txt") for part in ("-r", str(file))]
+    into = ["--python", str(place / "bin" / "python"), "-r", str(required), *besides]
     print(f"installing {name} into {place} (once) ...", file=sys.stderr)
     for command in (
         [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)],
-        [uv, "pip", "install", "--quiet", "--compile-bytecode", *into, *files],
+        [uv, "pip", "install", "--quiet", "--compile-bytecode", *into],
     ):
         if subprocess.run(command, check=False).returncode:
             return None
