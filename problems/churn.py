@@ -101,32 +101,40 @@ def inputs(table: pd.DataFrame) -> Inputs:
     """`levels` int32 (n, 16), `amounts` float32 (n, 3)."""
     import numpy as np
 
-    answers = {name: table[name].to_numpy(object) for name in LEVELS}
-    table = _with_checks(table, answers)
-    amounts = np.column_stack([table[name] for name in AMOUNTS]).astype(np.float32)
-    return Inputs({"levels": number_levels(answers), "amounts": amounts}, table)
+    answers = _answers(table)
+    tenure, charges, total = (table[name].to_numpy(np.float64) for name in AMOUNTS)
+    is_new, is_blank, due = tenure == 0, np.isnan(total), tenure * charges
+    # What new customers were billed is left blank in the file. A blank anywhere else stays one.
+    if (is_unbilled := is_new & is_blank).any():
+        total = np.where(is_unbilled, 0.0, total)
+        table = table.assign(TotalCharges=total)
+    checked = table.assign(
+        new_customer=is_new,
+        blank_total=is_blank,
+        billed_to_due=np.divide(total, due, out=np.full(len(table), np.nan), where=due > 0),
+        answers_agree=_agree(answers),
+    )
+    amounts = np.column_stack([tenure, charges, total]).astype(np.float32)
+    return Inputs({"levels": number_levels(answers), "amounts": amounts}, checked)
 
 
-def _with_checks(table: pd.DataFrame, answers: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """What the expectations look at; and TotalCharges is 0 in place of the blank that new customers have.
-
-    A blank anywhere else stays one, and `blank_total` no longer equals `new_customer`.
-    """
+def _answers(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns of LEVELS, each object (n,). With pandas it takes longer to find them than to read a row or two."""
     import numpy as np
 
-    tenure, charges, total = (table[name].to_numpy(np.float64) for name in AMOUNTS)
-    new, blank, due = tenure == 0, np.isnan(total), tenure * charges
-    billed_to_due = np.divide(total, due, out=np.full(len(table), np.nan), where=due > 0)
-    agree = (answers["MultipleLines"] == "No phone service") == (answers["PhoneService"] == "No")
+    if len(table) > 2:
+        return {name: table[name].to_numpy(object) for name in LEVELS}
+    rows = [dict(zip(table, table.iloc[place].tolist(), strict=True)) for place in range(len(table))]
+    return {name: np.array([row[name] for row in rows], object) for name in LEVELS}
+
+
+def _agree(answers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether those without a service (n,) say so wherever they are asked about it, bool (n,)."""
+    agree: np.ndarray = (answers["MultipleLines"] == "No phone service") == (answers["PhoneService"] == "No")
+    no_internet = answers["InternetService"] == "No"
     for name in INTERNET_SERVICES:
-        agree &= (answers[name] == "No internet service") == (answers["InternetService"] == "No")
-    return table.assign(
-        new_customer=new,
-        blank_total=blank,
-        TotalCharges=np.where(new & blank, 0.0, total),
-        billed_to_due=billed_to_due,
-        answers_agree=agree,
-    )
+        agree &= (answers[name] == "No internet service") == no_internet
+    return agree
 
 
 def number_levels(answers: Mapping[str, np.ndarray] | pd.DataFrame) -> np.ndarray:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from great_expectations.expectations import Expectation
+    from pandas.api.extensions import ExtensionArray
 
 FILE = "creditcard.csv"
 COMPONENTS = tuple(f"V{number}" for number in range(1, 29))
@@ -98,15 +99,20 @@ def inputs(table: pd.DataFrame) -> Inputs:
     """`payment`, float32 (n, 29)."""
     import numpy as np
 
-    features = np.column_stack([table[list(COMPONENTS)], np.log1p(table["Amount"].clip(lower=0))])
-    return Inputs({"payment": features.astype(np.float32)}, table.assign(amount_band=_bands(table["Amount"])))
+    payment = table[[*COMPONENTS, "Amount"]].to_numpy(np.float64)
+    amount = payment[:, -1]
+    features = np.column_stack([payment[:, :-1], np.log1p(np.maximum(amount, 0))])
+    return Inputs({"payment": features.astype(np.float32)}, table.assign(amount_band=_bands(amount)))
 
 
-def _bands(amount: pd.Series) -> pd.Series:
+def _bands(amount: np.ndarray) -> ExtensionArray:
+    """The band of each amount (n,), as text; missing where the amount is."""
+    import numpy as np
     import pandas as pd
 
-    labels = ["0 €", "up to 10 €", "up to 100 €", "more than 100 €"]
-    return pd.cut(amount, [-float("inf"), 0, 10, 100, float("inf")], labels=labels).astype(str)
+    labels = np.array(["0 €", "up to 10 €", "up to 100 €", "more than 100 €", None], object)
+    places = np.where(np.isnan(amount), len(labels) - 1, np.searchsorted([0, 10, 100], amount))
+    return pd.array(labels[places], dtype="str")
 
 
 def expectations() -> list[Expectation]:

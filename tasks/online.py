@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("modelkeep")
 
 BATCH_ROWS = 256
+FEW_ROWS = 8
 
 
 class CannotBeServed(ModelkeepError):
@@ -101,6 +102,7 @@ class OnlineModel:
         self.inputs = self.engine.inputs
         _require_fixed_inputs(champion)
         self._rules: list[Expectation] | None = None
+        self._surely_keeps: Callable[[pd.DataFrame], bool] = lambda frame: False
         one = {name: _zeros(spec) for name, spec in self.inputs.items()}
         self._most = 1 << (min(BATCH_ROWS, batch_size(one)).bit_length() - 1)
         for size in (1 << power for power in range(self._most.bit_length())):
@@ -181,9 +183,13 @@ class OnlineModel:
 
     def _check(self, frame: pd.DataFrame) -> dict[int, str]:
         from validation.rows import find_offending_rows, rules_of_one_row
+        from validation.single_rows import quick_test
 
         if self._rules is None:
             self._rules = rules_of_one_row(self.problem.expectations(), [str(column) for column in frame])
+            self._surely_keeps = quick_test(self._rules)
+        if len(frame) <= FEW_ROWS and self._surely_keeps(frame):
+            return {}
         return find_offending_rows(frame, self._rules)
 
     def _call_model(self, features: Mapping[str, Any]) -> np.ndarray:
@@ -245,8 +251,8 @@ def records(champion: LoadedChampion, outputs: np.ndarray) -> list[dict[str, Any
             for name, share in zip(names, shares.tolist(), strict=True)
         ]
     predictions = champion.predictions(outputs)
-    columns = {str(name): predictions[name].tolist() for name in predictions}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    names = list(map(str, predictions))
+    return [dict(zip(names, values, strict=True)) for values in predictions.to_numpy(object).tolist()]
 
 
 def tensors_of(champion: LoadedChampion, outputs: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import (
@@ -154,21 +154,34 @@ def to_content(form: Rows | Stack, rows: Sequence[Row]) -> Any:
 
     if isinstance(form, Stack):
         return np.array([row[form.name] for row in rows], form.dtype)
+    names = tuple(form.columns)
     if set(form.columns.values()) == {"float64"}:  # as one block, which pandas reads several times as fast
-        values = [[math.nan if (value := row[name]) is None else value for name in form.columns] for row in rows]
-        return pd.DataFrame(np.array(values, np.float64), columns=_labels(tuple(form.columns)))
-    return pd.DataFrame(
-        {name: _column(kind, [row[name] for row in rows], form.missing_values) for name, kind in form.columns.items()},
-        copy=False,
-    )
+        values = [[math.nan if (value := row[name]) is None else value for name in names] for row in rows]
+        return pd.DataFrame(np.array(values, np.float64), columns=_labels(names))
+    texts = _texts(form, rows)
+    columns = [
+        texts[name] if kind == "str" else _column(kind, [row[name] for row in rows])
+        for name, kind in form.columns.items()
+    ]
+    frame = pd.DataFrame(dict(enumerate(columns)), copy=False)
+    frame.columns = _labels(names, _text())
+    return frame
 
 
 @lru_cache
-def _labels(names: tuple[str, ...]) -> pd.Index:
+def _labels(names: tuple[str, ...], dtype: pd.StringDtype[Any] | None = None) -> pd.Index:
     """The same for every batch: pandas builds a table of names into each new one, which takes longer than a model."""
     import pandas as pd
 
-    return pd.Index(names)
+    return pd.Index(names, dtype=dtype)
+
+
+@cache
+def _text() -> pd.StringDtype[Any]:
+    """Not Arrow's form, in which a few texts take longer than a model does, be they values or names."""
+    import pandas as pd
+
+    return pd.StringDtype("python", na_value=math.nan)
 
 
 def ids_of(form: Rows | Stack, rows: Sequence[Row]) -> dict[str, list[str | None]]:
@@ -177,15 +190,21 @@ def ids_of(form: Rows | Stack, rows: Sequence[Row]) -> dict[str, list[str | None
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _column(kind: str, values: list[Any], missing: Sequence[str]) -> np.ndarray | ExtensionArray:
-    """In the dtypes that a table of a file has: where values are missing int64 becomes float64, bool becomes object."""
-    import numpy as np
+def _texts(form: Rows, rows: Sequence[Row]) -> dict[str, ExtensionArray]:
+    """The columns of texts: slices of one array, since each that is made takes ten times as long."""
     import pandas as pd
 
-    if kind == "str":
-        # Not in Arrow's form, which takes a few texts longer than a model does.
-        kind_of_text = pd.StringDtype("python", na_value=math.nan)
-        return pd.array([None if value in missing else value for value in values], dtype=kind_of_text)
+    names = [name for name, kind in form.columns.items() if kind == "str"]
+    missing = form.missing_values
+    values = [None if (value := row[name]) in missing else value for name in names for row in rows]
+    array = pd.array(values, dtype=_text())
+    return {name: array[place * len(rows) : (place + 1) * len(rows)] for place, name in enumerate(names)}
+
+
+def _column(kind: str, values: list[Any]) -> np.ndarray:
+    """In the dtypes that a table of a file has: where values are missing int64 becomes float64, bool becomes object."""
+    import numpy as np
+
     if kind == "date":
         return np.array(values, "datetime64[us]")
     has_gaps = None in values

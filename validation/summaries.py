@@ -43,7 +43,9 @@ def summarise_images(images: np.ndarray[Any, Any]) -> pd.DataFrame:
     step = max(1, CHUNK_VALUES // num_values)
     starts = range(0, len(images), step)
     chunks = [_summarise_chunk(images[start : start + step].reshape(-1, num_values)) for start in starts]
-    return pd.concat(chunks, ignore_index=True) if chunks else _summarise_chunk(np.empty((0, 1), np.uint8))
+    if len(chunks) > 1:
+        return pd.concat(chunks, ignore_index=True)
+    return chunks[0] if chunks else _summarise_chunk(np.empty((0, 1), np.uint8))
 
 
 def _summarise_chunk(rows: np.ndarray[Any, Any]) -> pd.DataFrame:
