@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +31,17 @@ def no_settings_of_the_surroundings(monkeypatch: pytest.MonkeyPatch, request: py
         monkeypatch.setenv("MODELKEEP_MIRROR", MIRROR)
 
 
+@pytest.fixture(autouse=True)
+def no_log_lines_of_tests_before() -> Iterator[None]:
+    """A command that runs in this process shows its log lines on the standard error of its test, and of that alone."""
+    logger = logging.getLogger("modelkeep")
+    before = logger.handlers[:]
+    yield
+    for handler in logger.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            logger.removeHandler(handler)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this machine cannot do."""
     reasons = {
@@ -38,6 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if os.environ.get("MODELKEEP_TEST_NETWORK")
         else "set MODELKEEP_TEST_NETWORK=1 to use the internet",
         "dask": "" if find_spec("prefect_dask") else "prefect-dask is not installed: pip install 'modelkeep[dask]'",
+        "ray": "" if find_spec("prefect_ray") else "prefect-ray is not installed: pip install 'modelkeep[ray]'",
         "gpu": "" if Path("/proc/driver/nvidia").exists() else "there is no GPU",
     }
     for item in items:

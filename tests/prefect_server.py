@@ -93,7 +93,7 @@ def shown_by_prefect(flow_run: UUID | str) -> Shown:
     return Shown({run.name for run in task_runs}, {str(artifact.key): artifact for artifact in artifacts})
 
 
-def wait_for(look: Callable[[], Found], limit_seconds: float = 60, pause_seconds: float = 0.2) -> Found:
+def wait_for(look: Callable[[], Found], limit_seconds: float = 180, pause_seconds: float = 0.2) -> Found:
     """What `look` returns as soon as it is true, or at the end of the time."""
     deadline = time.monotonic() + limit_seconds
     while not (found := look()) and time.monotonic() < deadline:

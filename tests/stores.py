@@ -72,8 +72,8 @@ def find_seaweed() -> str | None:
 
 
 @contextmanager
-def seaweed_server(program: str, folder: Path) -> Iterator[str]:
-    """A SeaweedFS server on loopback that keeps its data in a folder, for the credentials of these tests."""
+def seaweed_server(program: str, folder: Path, address: str = "127.0.0.1") -> Iterator[str]:
+    """A SeaweedFS server, on loopback, that keeps its data in a folder, for the credentials of these tests."""
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": "tests", "secretKey": "tests-secret"}],
@@ -83,7 +83,7 @@ def seaweed_server(program: str, folder: Path) -> Iterator[str]:
     master, volume, filer, s3 = (_free_port() for _ in range(4))
     # Each bucket takes some volumes, and each test a bucket.
     options = {
-        "dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": folder / "s3.json",
+        "dir": folder, "ip": address, "ip.bind": address, "s3.config": folder / "s3.json",
         "master.port": master, "volume.port": volume, "filer.port": filer, "s3.port": s3,
         "master.volumeSizeLimitMB": 64, "volume.max": 1000, "master.telemetry": "false",
     }  # fmt: skip
@@ -91,8 +91,8 @@ def seaweed_server(program: str, folder: Path) -> Iterator[str]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([program, "server", "-filer", "-s3", *arguments], stdout=log, stderr=log, cwd=folder)
     try:
-        _wait_for_port(s3, server)
-        yield f"http://127.0.0.1:{s3}"
+        _wait_for_port(address, s3, server)
+        yield f"http://{address}:{s3}"
     finally:
         server.kill()  # it takes half a minute to say goodbye, and nothing of it is kept
         server.wait(30)
@@ -215,12 +215,12 @@ def _free_port() -> int:
                 return port
 
 
-def _wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
+def _wait_for_port(address: str, port: int, server: subprocess.Popen[bytes]) -> None:
     for _ in range(600):
         if server.poll() is not None:
             raise RuntimeError(f"SeaweedFS ended with {server.returncode}")
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((address, port)) == 0:
                 return
         time.sleep(0.1)
     raise RuntimeError("SeaweedFS did not start within a minute")

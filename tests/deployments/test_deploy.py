@@ -129,7 +129,7 @@ def test_a_deployment_with_a_schedule_gets_its_runs_from_the_scheduler(client: S
     deployment = deployed(client, "scheduled")
     this_one = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
     runs = wait_for(lambda: client.read_flow_runs(deployment_filter=this_one))
-    assert runs, "the scheduler created no run within 60 s"
+    assert runs, "the scheduler created no run in time"
     for run in runs:
         assert run.auto_scheduled and run.parameters == {"number": 41}
         assert run.expected_start_time is not None and run.expected_start_time > datetime.now(UTC)
@@ -189,6 +189,6 @@ def test_a_worker_takes_a_run_and_finishes_it_in_the_folder_that_it_was_told(
         state = client.read_flow_run(run.id).state
         return state if state and state.is_final() else None
 
-    state = wait_for(final_state, limit_seconds=90)
+    state = wait_for(final_state)
     assert state is not None and state.is_completed(), state
     assert result.read_text().splitlines() == ["3", str(tmp_path)]

@@ -80,9 +80,9 @@ def test_a_training_whose_worker_is_killed_is_found_taken_up_and_finished(
 ) -> None:
     store = tmp_path / "modelkeep-store"
     deployment = client.read_deployment_by_name("train/housing")
-    asked = {"hyperparameters": {"epochs": 200}}
+    asked = {"hyperparameters": {"epochs": 100}}
     run = client.create_flow_run_from_deployment(deployment.id, parameters=asked)
-    assert wait_for(lambda: has_checkpoint(store), limit_seconds=120)
+    assert wait_for(lambda: has_checkpoint(store), limit_seconds=300)
 
     flow_process = process_of(client.read_flow_run(run.id))
     [worker] = find_workers()
@@ -94,7 +94,7 @@ def test_a_training_whose_worker_is_killed_is_found_taken_up_and_finished(
     assert address is not None
     ensure_worker("cpu", address.api_url, tmp_path)
 
-    assert wait_for(lambda: client.read_flow_run(run.id).state_name == "Completed", limit_seconds=240)
+    assert wait_for(lambda: client.read_flow_run(run.id).state_name == "Completed", limit_seconds=600)
     ended = client.read_flow_run(run.id)
     assert ended.run_count == 2 and process_of(ended) != flow_process
     names = [state.name for state in client.read_flow_run_states(run.id)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deployments.command_line import main
-from deployments.deploy import declare, deployments_of
+from deployments.deploy import declare, deploy, deployments_of
 from deployments.up import bring_up, describe, take_down
 from flows import server
 from flows.background import prefect_home
@@ -136,7 +136,7 @@ def test_a_run_whose_worker_is_stopped_goes_on_at_the_next_up(
     up()
     assert server.find_server() != server_before
     with get_client(sync_client=True) as client:
-        assert wait_for(lambda: state_of(client, run) == "Completed", limit_seconds=90)
+        assert wait_for(lambda: state_of(client, run) == "Completed")
         assert client.read_flow_run(run.id).run_count == 2
     assert (tmp_path / "result").read_text().splitlines() == ["3", str(folder)]
 
@@ -146,9 +146,9 @@ def test_runs_that_were_missed_are_left_out_but_for_the_last(up: Up, client: Syn
 
     for worker in find_workers():
         os.kill(worker.pid, signal.SIGKILL)
-    up("often", schedules=[{"slug": "often", "interval": 2, "anchor_date": "2026-01-01T00:00:00Z"}])
-    for worker in find_workers():
-        os.kill(worker.pid, signal.SIGKILL)
+    often = declare(["often"], TINY)
+    often["deployments"][0]["schedules"] = [{"slug": "often", "interval": 1, "anchor_date": "2026-01-01T00:00:00Z"}]
+    deploy(often)
     deployment = client.read_deployment_by_name("tiny/often")
     ours = {"deployment_id": {"any_": [deployment.id]}}
 

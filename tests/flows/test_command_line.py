@@ -168,45 +168,52 @@ def test_what_may_go_is_only_shown_until_removal_is_asked_for(run: Printed) -> N
 
 
 @pytest.mark.server
-def test_train_models_rollback_and_report_from_a_terminal(prefect_server: ServerAddress, tmp_path: Path) -> None:
-    """A user's session: train, train again, train another, roll back, look at the report; each a process of its own."""
+def test_train_models_rollback_and_report_from_a_terminal(
+    prefect_server: ServerAddress,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A user's session: train, train again, train another, roll back, look at the report. The first training is a
+    process of its own, which another can reproduce."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELKEEP_STORE", str(tmp_path / "store"))
 
-    def modelkeep(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows.command_line", *arguments]
-        environment = {**os.environ, "MODELKEEP_STORE": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+    def modelkeep(*arguments: str, code: int = 0) -> tuple[str, str]:
+        assert main([*arguments]) == code
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return shown
 
-    first = modelkeep("train", "housing", "--set", "epochs=15")
+    command = [sys.executable, "-m", "flows.command_line", "train", "housing", "--set", "epochs=15"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert first.returncode == 0 and "Traceback" not in first.stderr, first.stderr
     assert "housing version 1: champion" in first.stdout and "fold 4" in first.stderr
-    again = json.loads(modelkeep("train", "housing", "--set", "epochs=15", "--json").stdout)
+    again = json.loads(modelkeep("train", "housing", "--set", "epochs=15", "--json")[0])
     assert again["version"] == 1 and again["champion"]
-    assert "nothing was computed" in modelkeep("train", "housing", "--set", "epochs=15").stdout
+    assert "nothing was computed" in modelkeep("train", "housing", "--set", "epochs=15")[0]
 
     (tmp_path / "homes.csv").write_text(
         "CRIM,ZN,INDUS,CHAS,NOX,RM,AGE,DIS,RAD,TAX,PTRATIO,LSTAT\n0.1,0,2.3,0,0.5,6.5,60,4,1,296,15.3,5\n"
     )
-    scored = json.loads(modelkeep("predict", "housing", "--input", "homes.csv", "--json").stdout)
+    scored = json.loads(modelkeep("predict", "housing", "--input", "homes.csv", "--json")[0])
     (home,) = pd.read_parquet(scored["scores"]).to_dict("records")
     assert home["lower"] < home["prediction"] < home["upper"]
 
-    refused = modelkeep("train", "housing", "--set", "epochs=1", code=1)
-    assert "not accepted" in refused.stderr and "wanted below 3.5" in refused.stderr
-    assert "nothing has changed" in modelkeep("train", "housing", "--set", "epochs=1", code=1).stderr
+    refused = modelkeep("train", "housing", "--set", "epochs=1", code=1)[1]
+    assert "not accepted" in refused and "wanted below 3.5" in refused
+    assert "nothing has changed" in modelkeep("train", "housing", "--set", "epochs=1", code=1)[1]
 
     modelkeep("train", "housing", "--set", "epochs=17")
-    if "champion" not in modelkeep("models", "housing").stdout.splitlines()[2]:
+    if "champion" not in modelkeep("models", "housing")[0].splitlines()[2]:
         modelkeep("promote", "housing", "2", "--reason", "to try it")
-    assert "version 1 is champion again" in modelkeep("rollback", "housing", "--reason", "tried").stdout
-    assert "tried" in modelkeep("models", "housing", "--audit").stdout
+    assert "version 1 is champion again" in modelkeep("rollback", "housing", "--reason", "tried")[0]
+    assert "tried" in modelkeep("models", "housing", "--audit")[0]
 
-    path = Path(modelkeep("report", "housing", "--output", "copy.html").stdout.strip())
+    path = Path(modelkeep("report", "housing", "--output", "copy.html")[0].strip())
     assert "<h1" in (tmp_path / path).read_text()
-    manifest = json.loads(modelkeep("train", "housing", "--set", "epochs=15", "--json").stdout)
-    same = modelkeep("reproduce", manifest["run"])
-    assert "the same data, weights and metrics" in same.stdout
+    assert "the same data, weights and metrics" in modelkeep("reproduce", again["run"])[0]
 
 
 def test_a_report_is_of_one_thing_or_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from flows import server
 from store import open_store
 from store.registry import Registry
+from tests.prefect_server import HomeMaker
 from tests.store.faulty_proxy import Fault, FaultyProxy
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -25,9 +26,9 @@ SETTINGS = ("--set", "epochs=25")
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(make_home: HomeMaker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A PREFECT_HOME of this test, whose server is stopped at the end."""
-    folder = tmp_path / "prefect"
+    folder = make_home("faults")
     monkeypatch.setenv("PREFECT_HOME", str(folder))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     yield folder

@@ -78,6 +78,13 @@ def place(moved: Path, tmp_path: Path) -> str:
     return str(shutil.copytree(moved / "store", tmp_path / "store"))
 
 
+@pytest.fixture(scope="module")
+def learnt(moved: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Retrained]:
+    """A store in which the new world was learnt, which stays as it is, and what was told of it."""
+    place = str(shutil.copytree(moved / "store", tmp_path_factory.mktemp("learnt") / "store"))
+    return place, retrain("churn", store=place)
+
+
 def watch(folder: Path, table: pd.DataFrame) -> int:
     """The exit code of `modelkeep monitor`."""
     window, labels = folder / "window.csv", folder / "labels.csv"
@@ -99,11 +106,13 @@ def evaluation(store: Store, run: str) -> dict[str, Any]:
     return dict(json.loads(judged)["evaluation"])
 
 
-def test_a_world_that_has_moved_is_learnt_and_the_challenger_is_better_there_and_no_worse_elsewhere(place: str) -> None:
+def test_a_world_that_has_moved_is_learnt_and_the_challenger_is_better_there_and_no_worse_elsewhere(
+    learnt: tuple[str, Retrained],
+) -> None:
+    place, found = learnt
     store = open_store(place)
     (verdict,) = read_verdicts(store, "churn")
     assert verdict.level == "alert" and verdict.retrain.startswith("a drop that labels show.")
-    found = retrain("churn", store=place)
     assert (found.outcome, found.version, found.windows) == ("promoted", 2, [verdict.window]), found.sentence
     assert champion(place) == 2
     told = evaluation(store, found.run)
@@ -114,8 +123,8 @@ def test_a_world_that_has_moved_is_learnt_and_the_challenger_is_better_there_and
     assert "recent" in Path(place, "runs", "churn", found.run, "report.html").read_text()
 
 
-def test_the_audit_trail_and_the_record_say_why(place: str) -> None:
-    found = retrain("churn", store=place)
+def test_the_audit_trail_and_the_record_say_why(learnt: tuple[str, Retrained]) -> None:
+    place, found = learnt
     store = open_store(place)
     (window,) = found.windows
     last = Registry(store).audit("churn")[-1]
@@ -129,9 +138,9 @@ def test_the_audit_trail_and_the_record_say_why(place: str) -> None:
 
 
 def test_a_second_retraining_waits_for_news_and_for_the_cooldown(
-    place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    learnt: tuple[str, Retrained], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = retrain("churn", store=place)
+    place, first = learnt
     runs = sorted(Path(place, "runs", "churn").iterdir())
     again = retrain("churn", store=place)
     assert (again.outcome, again.run, again.version) == ("nothing", "", None)

@@ -125,7 +125,7 @@ def test_a_killed_server_is_replaced(home: Path) -> None:
 def test_a_server_that_nobody_can_find_any_more_ends_by_itself(home: Path) -> None:
     server.ensure_server()
     (home / "modelkeep-server" / "server.json").unlink()
-    assert wait_for(lambda: not servers_of(home), limit_seconds=30)
+    assert wait_for(lambda: not servers_of(home))
 
 
 @pytest.mark.server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +46,12 @@ def store_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(reported_to: ServerAddress, store_uri: str) -> Trained:
     return train("housing", SETTINGS, store=store_uri)
+
+
+@pytest.fixture
+def own_store(trained: Trained, store_uri: str, tmp_path: Path) -> Path:
+    """A copy of the store with that one version, which a test may change."""
+    return shutil.copytree(store_uri, tmp_path / "store")
 
 
 @pytest.fixture
@@ -128,10 +135,10 @@ def test_another_request_is_not_answered_by_this_run(trained: Trained, store_uri
 
 
 def test_another_hyperparameter_makes_only_fit_and_what_follows_again(
-    trained: Trained, manifest: dict[str, Any], store_uri: str
+    manifest: dict[str, Any], own_store: Path
 ) -> None:
-    again = train("housing", {"epochs": 15}, store=store_uri)
-    steps = json.loads(Path(store_uri, "runs", "housing", again.run, "manifest.json").read_text())["steps"]
+    again = train("housing", {"epochs": 15}, store=str(own_store))
+    steps = json.loads((own_store / "runs" / "housing" / again.run / "manifest.json").read_text())["steps"]
     before = manifest["steps"]
     assert {name for name in steps if steps[name] == before[name]} == {"ingest", "validate", "prepare"}
 
@@ -179,39 +186,31 @@ def test_a_model_that_is_not_accepted_is_kept_with_its_report_but_not_registered
     assert answer.manifest["outcome"] == "acceptance failed"
 
 
-def test_a_champion_whose_file_is_damaged_is_kept_and_the_reason_told(tmp_path: Path) -> None:
-    first = train("housing", SETTINGS, store=str(tmp_path))
-    model = tmp_path / "runs" / "housing" / first.run / "fit" / "model.keras"
-    model.chmod(0o644)
-    model.write_bytes(b"damaged")
-    second = train("housing", {"epochs": 18}, store=str(tmp_path))
-    assert not second.champion and "could not be asked" in second.reason
-    champion = Registry(open_store(tmp_path)).champion("housing")
-    assert champion is not None and champion.number == first.version
-
-
-def test_a_champion_that_was_mended_is_asked_again(tmp_path: Path) -> None:
+def test_a_champion_whose_file_is_damaged_is_kept_the_reason_told_and_once_mended_it_is_asked_again(
+    trained: Trained, own_store: Path
+) -> None:
     """A refusal for a passing fault must not stand for ever."""
-    first = train("housing", SETTINGS, store=str(tmp_path))
-    model = tmp_path / "runs" / "housing" / first.run / "fit" / "model.keras"
+    model = own_store / "runs" / "housing" / trained.run / "fit" / "model.keras"
     model.chmod(0o644)
     whole = model.read_bytes()
     model.write_bytes(b"damaged")
-    assert "could not be asked" in train("housing", {"epochs": 18}, store=str(tmp_path)).reason
+    second = train("housing", {"epochs": 18}, store=str(own_store))
+    assert not second.champion and "could not be asked" in second.reason
+    champion = Registry(open_store(own_store)).champion("housing")
+    assert champion is not None and champion.number == trained.version
     model.write_bytes(whole)
-    assert find_answer(request(str(tmp_path), settings={"epochs": 18})) is None
-    assert "could not be asked" not in train("housing", {"epochs": 18}, store=str(tmp_path)).reason
+    assert find_answer(request(str(own_store), settings={"epochs": 18})) is None
+    assert "could not be asked" not in train("housing", {"epochs": 18}, store=str(own_store)).reason
 
 
-def test_a_version_that_a_person_has_withdrawn_is_not_promoted_by_a_later_run(tmp_path: Path) -> None:
-    registry = Registry(open_store(tmp_path))
-    train("housing", SETTINGS, store=str(tmp_path))
-    second = train("housing", {"epochs": 30}, store=str(tmp_path))
+def test_a_version_that_a_person_has_withdrawn_is_not_promoted_by_a_later_run(own_store: Path) -> None:
+    registry = Registry(open_store(own_store))
+    second = train("housing", {"epochs": 30}, store=str(own_store))
     if not second.champion:
         registry.promote("housing", second.version, expected=1, actor="ada", reason="to try it", run="")
     registry.rollback("housing", actor="ada", reason="complaints since Monday")
     assert was_withdrawn(registry, "housing", second.version)
-    train("housing", {"epochs": 30}, store=str(tmp_path))
+    train("housing", {"epochs": 30}, store=str(own_store))
     champion = registry.champion("housing")
     assert champion is not None and champion.number == 1
 

@@ -163,7 +163,7 @@ def test_another_encoding_is_told_with_its_line(file: Path) -> None:
     ("content", "looks"),
     [
         (b"PK\x03\x04rest", "a zip archive"),
-        (gzip.compress(HEADER.encode()), "a gzip file"),
+        (gzip.compress(HEADER.encode(), mtime=0), "a gzip file"),
         (b"  <!DOCTYPE html><html>404", "an HTML page"),
         (b"PAR1\x15\x04", "a Parquet file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
