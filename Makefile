@@ -56,10 +56,13 @@ lint: $(SETTLED)  ## Check style and the layers of imports
 types: $(SETTLED)  ## Check types
 	@$(BIN)/mypy
 
-bench: $(SETTLED)  ## Run the benchmarks side by side
+bench: $(SETTLED)  ## Run the benchmarks side by side (about an hour)
 	@for file in $(filter-out benchmarks/results.py,$(wildcard benchmarks/*.py)); do \
-		echo "== $$file"; $(BIN)/python $$file || failed="$$failed $$file"; \
-	done; test -z "$$failed" || { echo "Not finished:$$failed"; exit 1; }
+		echo "== $$file"; $(BIN)/python $$file; code=$$?; \
+		case $$code in 0) ;; 77) skipped="$$skipped $$file" ;; *) failed="$$failed $$file" ;; esac; \
+	done; \
+	test -z "$$skipped" || echo "Not run here:$$skipped"; \
+	test -z "$$failed" || { echo "Not finished:$$failed"; exit 1; }
 
 results: $(SETTLED)  ## Train every problem with three seeds and make a table of what came out
 	@$(BIN)/python -m benchmarks.results
