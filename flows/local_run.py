@@ -85,12 +85,13 @@ def run_explore(request: Request) -> dict[str, Any]:
 def run_predict(problem: str, window: str, output: str, store: str) -> Scored:
     """Score a window here. Raises what the flow raises, and what is wrong with the request before anything starts."""
     from store import open_store
-    from tasks.champion import load_champion
+    from tasks.champion import needs_keras
     from tasks.windows import plan_outputs
 
-    champion = load_champion(load_problem(problem), open_store(store))
-    plan_outputs(load_problem(problem), window, output)
-    with seen_by_prefect(problem, imports_keras=champion.needs_keras):
+    found = load_problem(problem)
+    imports_keras = needs_keras(open_store(store), problem, in_bulk=True)
+    plan_outputs(found, window, output)
+    with seen_by_prefect(problem, imports_keras=imports_keras):
         from flows.predict import predict
 
         return predict(ProblemName(problem), window, output, store)
@@ -99,7 +100,7 @@ def run_predict(problem: str, window: str, output: str, store: str) -> Scored:
 def run_monitor(problem: str, window: str, data: str, labels: str, store: str) -> Monitored:
     """Monitor a window here. Raises what the flow raises, and what is wrong with the request before anything starts."""
     from store import open_store
-    from tasks.champion import load_champion
+    from tasks.champion import find_champion, needs_keras
     from tasks.embeddings import compares_embeddings
     from tasks.kept_windows import choose_window
     from tasks.performance import check_labels
@@ -108,13 +109,12 @@ def run_monitor(problem: str, window: str, data: str, labels: str, store: str) -
     check_labels(labels, load_problem(problem))
     kept_in = open_store(store)
     if data:
-        champion = load_champion(load_problem(problem), kept_in)
+        run, imports_keras = find_champion(kept_in, problem).run, needs_keras(kept_in, problem, in_bulk=True)
         require_window(load_problem(problem), data)
-        run, needs_keras = champion.version.run, champion.needs_keras
     else:
         require_rows(load_problem(problem))
-        run, needs_keras = choose_window(kept_in, problem, window).run, False
-    with seen_by_prefect(problem, imports_keras=needs_keras or compares_embeddings(kept_in, run)):
+        run, imports_keras = choose_window(kept_in, problem, window).run, False
+    with seen_by_prefect(problem, imports_keras=imports_keras or compares_embeddings(kept_in, run)):
         from flows.monitor import monitor
 
         return monitor(ProblemName(problem), window, data, labels, store)

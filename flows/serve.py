@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from modelkeep.errors import ModelkeepError
 from problems.outline.catalogue import load_problem
 from store import open_store
-from tasks.champion import find_champion, load_champion
+from tasks.champion import needs_keras
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def serve(
             "There is nothing to serve.", expected="names of problems, with commas between them", received="none"
         )
     store = open_store(store_uri)
-    for problem in problems:
-        find_champion(store, problem.name)  # a mistake is told before anything is loaded
+    # A mistake is told before anything is loaded.
+    imports_keras = [needs_keras(store, problem.name, in_bulk=False) for problem in problems]
     quiet_libraries()
     with ExitStack() as stack:
         listener = stack.enter_context(closing(_bind(host, port)))
-        if any(load_champion(problem, store).needs_keras for problem in problems):
+        if any(imports_keras):
             import_keras()
         from flows.serve_app import build_app
         from flows.serve_gate import Gate

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from problems.outline.objectives import Objective
 
 
+ONNX = "export/model.onnx"
+
+
 class NoChampion(ModelkeepError):
     """There is no champion to ask."""
 
@@ -58,11 +61,6 @@ class LoadedChampion:
         from tasks.fit import load_model
 
         return load_model(self.files["model.keras"])
-
-    @property
-    def needs_keras(self) -> bool:
-        """For one of its engines; the import takes longer than all else."""
-        return "model.onnx" not in self.files or not self.is_onnx_faster_in_bulk
 
     @cached_property
     def engine(self) -> Engine:
@@ -124,6 +122,19 @@ def find_objective(problem: Problem, store: Store, run: str) -> Objective:
     return problem.objective.named(read_classes(store, entry and ArtifactRef.from_dict(entry)))
 
 
+def needs_keras(store: Store, problem: str, *, in_bulk: bool) -> bool:
+    """Whether the champion's engine is Keras, whose import takes longer than all else: told by its manifest alone.
+
+    Raises NoChampion, ArtifactCorrupt.
+    """
+    manifest = json.loads(store.read_bytes(find_champion(store, problem).manifest))
+    return ONNX not in manifest["artifacts"] or (in_bulk and not _is_onnx_faster_in_bulk(manifest))
+
+
+def _is_onnx_faster_in_bulk(manifest: Mapping[str, Any]) -> bool:
+    return bool((manifest.get("export") or {}).get("onnx", {}).get("is_faster_in_bulk", True))
+
+
 def load_champion(problem: Problem, store: Store) -> LoadedChampion:
     """Raises NoChampion, ArtifactCorrupt where its files are not what was registered."""
     return load_version(problem, store, find_champion(store, problem.name))
@@ -135,13 +146,12 @@ def load_version(problem: Problem, store: Store, version: Version) -> LoadedCham
     refs = {name: ArtifactRef.from_dict(entry) for name, entry in manifest["artifacts"].items()}
     evaluation = refs.get("evaluate/evaluation.json")
     judged = json.loads(store.read_bytes(evaluation))["evaluation"] if evaluation else {}
-    exported = manifest.get("export") or {}
-    wanted = ("fit/model.keras", "export/model.onnx")
+    wanted = ("fit/model.keras", ONNX)
     return LoadedChampion(
         version,
         problem.objective.named(read_classes(store, refs.get("fit/classes.json"))),
         {name.partition("/")[2]: store.local_path(refs[name]) for name in wanted if name in refs},
-        is_onnx_faster_in_bulk=exported.get("onnx", {}).get("is_faster_in_bulk", True),
+        is_onnx_faster_in_bulk=_is_onnx_faster_in_bulk(manifest),
         temperature=kept_temperature(judged),
         interval=judged.get("intervals"),
         form=form_of_run(problem, store, manifest),

@@ -32,8 +32,10 @@ def crown(
     with_onnx: bool = False,
     sources: Mapping[str, ArtifactRef] = {},
     artifacts: Mapping[str, ArtifactRef] = {},
+    export: Mapping[str, Any] | None = None,
 ) -> Version:
-    """Make a model the champion of a problem, as if a run had trained it with these raw files and made these too."""
+    """Make a model the champion of a problem, as if a run had trained it with these raw files, made these too, and
+    found `export` of its forms."""
     registry, number = Registry(store), len(Registry(store).versions(problem)) + 1
     run = f"{problem}-20260101T000000-{number:06d}"
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +48,7 @@ def crown(
             kept["export/model.onnx"] = store.put_file(key, Path(folder, "onnx", "model.onnx"), kind="onnx")
     told_sources = [{"source": name, "ref": ref.to_dict()} for name, ref in sources.items()]
     named = {name: ref.to_dict() for name, ref in (kept | dict(artifacts)).items()}
-    page = json.dumps({"artifacts": named, "sources": told_sources}).encode()
+    page = json.dumps({"artifacts": named, "sources": told_sources, "export": export}).encode()
     manifest = store.put_bytes(f"runs/{problem}/{run}/manifest.json", page, kind="json")
     told: Any = {"actor": "test", "reason": "test", "run": run}
     registry.register(problem, manifest=manifest, metrics={}, weights=weights_digest(model), **told)

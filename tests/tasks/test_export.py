@@ -21,7 +21,7 @@ from store.errors import ArtifactCorrupt, UnknownVersion
 from store.registry import Registry
 from store.steps import StepRecord
 from tasks import export as exporting
-from tasks.champion import load_champion
+from tasks.champion import load_champion, needs_keras
 from tasks.export import ExportImpossible, ExportRefused, export_version
 from tasks.fit import fit
 from tasks.inference import Engine, TensorSpec, compiled, predict_in_batches
@@ -243,7 +243,7 @@ def test_layers_that_change_pictures_in_training_leave_them_alone_in_every_form(
 
 def test_a_version_is_asked_in_onnx_runtime_without_keras_and_answers_the_same(champion: Run) -> None:
     loaded = load_champion(load_problem("housing"), champion.open_store())
-    assert not loaded.needs_keras and loaded.engine.name == "onnxruntime"
+    assert loaded.engine.name == loaded.bulk_engine.name == "onnxruntime"
     model = OnlineModel(load_problem("housing"), loaded)
     row = dict(zip(load_problem("housing").rows.columns, HOUSE[0].tolist(), strict=True))  # type: ignore[union-attr]
     (answer,) = model.answer([RowsAsked([row])])
@@ -258,14 +258,32 @@ def test_the_compiled_model_is_asked_where_it_was_faster_in_bulk_or_where_there_
 ) -> None:
     loaded = load_champion(load_problem("housing"), champion.open_store())
     slower = replace(loaded, is_onnx_faster_in_bulk=False)
-    assert (slower.engine.name, slower.bulk_engine.name, slower.needs_keras) == ("onnxruntime", "keras", True)
+    assert (slower.engine.name, slower.bulk_engine.name) == ("onnxruntime", "keras")
     np.testing.assert_allclose(
         slower.bulk_engine.call({"attributes": HOUSE}), slower.engine.call({"attributes": HOUSE}), rtol=1e-5
     )
     older = open_store(str(tmp_path / "older"))
     crown(older, "housing", loaded.model)
     without = load_champion(load_problem("housing"), older)
-    assert (without.engine.name, without.bulk_engine.name, without.needs_keras) == ("keras", "keras", True)
+    assert (without.engine.name, without.bulk_engine.name) == ("keras", "keras")
+
+
+@pytest.mark.parametrize(
+    ("with_onnx", "export", "needed"),
+    [
+        (True, {"onnx": {"is_faster_in_bulk": True}}, (False, False)),
+        (True, {"onnx": {"is_faster_in_bulk": False}}, (False, True)),
+        (True, None, (False, False)),
+        (False, None, (True, True)),
+    ],
+)
+def test_keras_is_needed_for_the_rows_that_onnx_runtime_is_not_asked_about(
+    with_onnx: bool, export: dict[str, Any] | None, needed: tuple[bool, bool], tmp_path: Path
+) -> None:
+    store = open_store(str(tmp_path))
+    number = keras.Input((1,), name="number")
+    crown(store, "housing", keras.Model({"number": number}, number * 2), with_onnx=with_onnx, export=export)
+    assert (needs_keras(store, "housing", in_bulk=False), needs_keras(store, "housing", in_bulk=True)) == needed
 
 
 def test_an_onnx_model_that_was_changed_since_is_not_asked(champion: Run) -> None:
