@@ -99,6 +99,7 @@ def test_a_pretrained_model_goes_through_the_same_gates_and_its_weights_are_told
 ) -> None:
     """With random weights: it is proved on the labelled photos, refused, and reported without learning curves."""
     monkeypatch.setenv("MODELKEEP_MIRROR", str(make_mirror(tmp_path)))
+    monkeypatch.setattr("tasks.occlusion.NUM_PATCHES", 2)  # of 7 × 7 patches the network is asked for half a minute
     store = str(tmp_path / "store")
     with pytest.raises(AcceptanceFailed, match="accuracy"):
         train("photos", variant="mobilenet", store=store)

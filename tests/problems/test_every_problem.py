@@ -103,11 +103,12 @@ def test_something_is_expected_of_the_data_and_of_the_model(problem: Problem) ->
 
 
 def test_a_small_training_goes_from_raw_file_to_a_model_that_loads_and_predicts(
-    name: str, problem: Problem, make_run: RunMaker, tmp_path: Path
+    name: str, problem: Problem, make_run: RunMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step of the workflow on data that a package carries or that the problem's test makes, in seconds."""
     from validation.gate import require, validate
 
+    monkeypatch.setattr("tasks.occlusion.NUM_PATCHES", 2)
     maker = sample_maker(name)
     data = str(maker(tmp_path)) if maker else ""
     run = make_run(name, sample_settings(name), data=data, sample=SAMPLE, **sample_mirror(name, tmp_path))
