@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs as a file
 
-from benchmarks.peers.bench import MODELKEEP, Bench, Measured
+from benchmarks.peers.bench import MODELKEEP, Bench, Measured, leave_out
 
 RUNNERS = ("threads", "dask")
 Results = dict[str, dict[str, list[Measured]]]
@@ -36,16 +36,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if importlib.util.find_spec("prefect_dask") is None:
-        sys.exit("prefect-dask is not installed: pip install 'modelkeep[dask]'")
-    jobs = {
-        f"tune, {arguments.trials} trials": ["tune", "housing", "--trials", str(arguments.trials), "--seeds", "1"],
-        f"4 folds of {arguments.epochs} epochs": ["train", "housing", "--set", f"epochs={arguments.epochs}"],
-    }
+        leave_out("prefect-dask is not installed: pip install 'modelkeep[dask]'")
+    jobs = name_jobs(arguments.trials, arguments.epochs)
     with tempfile.TemporaryDirectory(prefix="modelkeep-bench-") as folder:
         results = measure(Bench(Path(folder)), jobs, arguments.repeats)
     show(results)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1, default=asdict))
+
+
+def name_jobs(trials: int, epochs: int) -> dict[str, list[str]]:
+    return {
+        f"tune, {trials} trials": ["tune", "housing", "--trials", str(trials), "--seeds", "1"],
+        f"4 folds of {epochs} epochs": ["train", "housing", "--set", f"epochs={epochs}"],
+    }
 
 
 def measure(bench: Bench, jobs: dict[str, list[str]], repeats: int) -> Results:

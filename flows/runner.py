@@ -7,6 +7,7 @@ backend belong to the process.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelkeep.errors import ModelkeepError
+from tasks.inference import num_cores
 
 if TYPE_CHECKING:
     from prefect import Task
@@ -80,8 +82,16 @@ def open_runner(setting: str, num_tasks: int) -> TaskRunner[Any] | None:
             expected=f"the extra {kind}",
             next_step=f"pip install 'modelkeep[{kind}]'",
         )
-    num_processes = min(num_tasks, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    num_processes = min(num_tasks, num_cores())
     return _dask(address, num_processes) if kind == "dask" else _ray(address, num_processes)
+
+
+def share_of_cores(num_processes: int) -> dict[str, str]:
+    """Variables by which each of these processes makes threads for its share of the cores, not for all of them; what
+    the user has set stays. Dask and Ray tell numpy and torch to make one."""
+    share = str(max(1, num_cores() // num_processes))
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return {name: os.environ.get(name, share) for name in names}
 
 
 def _dask(address: str, num_processes: int) -> TaskRunner[Any]:
@@ -96,12 +106,19 @@ def _dask(address: str, num_processes: int) -> TaskRunner[Any]:
     dask.config.set({"distributed.worker.profile.enabled": False})
     # One task at a time in a process: the seeds belong to the process.
     local = {"n_workers": num_processes, "threads_per_worker": 1, "processes": True, "host": "127.0.0.1"}
-    return DaskTaskRunner(cluster_kwargs={**local, "dashboard_address": "127.0.0.1:0"})
+    environment = share_of_cores(num_processes)
+    return DaskTaskRunner(cluster_kwargs={**local, "dashboard_address": "127.0.0.1:0", "env": environment})
 
 
 def _ray(address: str, num_processes: int) -> TaskRunner[Any]:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    local = {"num_cpus": num_processes, "runtime_env": {"env_vars": share_of_cores(num_processes)}}
+    if not address:
+        # Read when Ray is imported: it listens on loopback alone, and tells its makers nothing.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from prefect_ray import RayTaskRunner
 
     if address:
-        return RayTaskRunner(address=f"ray://{address}")
-    return RayTaskRunner(init_kwargs={"num_cpus": num_processes, "include_dashboard": False})
+        return RayTaskRunner(address=f"ray://{address}", init_kwargs=quiet)
+    return RayTaskRunner(init_kwargs={**local, **quiet, "include_dashboard": False})

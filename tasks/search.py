@@ -181,9 +181,7 @@ def read_study(problem: str, storage: str, name: str) -> Study:
     study = open_study(storage, name, maximize=_metric(load_problem(problem)).greater_is_better)
     begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     finished = [trial for trial in begun if trial.state == TrialState.COMPLETE]
-    num_done = sum(
-        trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "fault" in trial.user_attrs for trial in begun
-    )
+    num_done = sum(map(_is_done, begun))
     return Study(
         name,
         [_tell(trial) for trial in begun],
@@ -191,6 +189,12 @@ def read_study(problem: str, storage: str, name: str) -> Study:
         num_done,
         _importance(study) if len(finished) >= _FINISHED_FOR_IMPORTANCE else None,
     )
+
+
+def _is_done(trial: FrozenTrial) -> bool:
+    from optuna.trial import TrialState
+
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "fault" in trial.user_attrs
 
 
 def require_best(study: Study) -> Mapping[str, Any]:
@@ -229,22 +233,31 @@ def try_settings(
     number: int,
 ) -> dict[str, Any]:
     """Train once with what Optuna suggests, and keep the value, or the fault, in the study: {number, state, value,
-    settings}. `number` makes the suggestion a function of the trials so far. A trial that fails does not raise."""
+    settings}. `number` makes the suggestion a function of the trials so far. A trial that fails does not raise.
+
+    A cluster that loses a process calls again what it had done, as the answers are lost with it: they are looked up.
+    """
     problem = load_problem(run.problem)
     pretrained = fetch_pretrained(problem, run)
     kept, rows = load_examples(run.open_store(), examples), load_rows(run.open_store(), prepared)
     opened = open_study(storage, study, maximize=_metric(problem).greater_is_better, seed=run.seed + number)
-    trials: list[FrozenTrial] = []
-    space = search_space(problem.hyperparameters, fixed)
-    opened.optimize(
-        lambda trial: _judge(trial, space, problem, run, kept, rows, pretrained),
-        n_trials=1,
-        catch=(Exception,),
-        callbacks=[lambda _, trial: trials.append(trial)],
-    )
+    call, space = f"{run.run_id} {number}", search_space(problem.hyperparameters, fixed)
+
+    def judge(trial: Trial) -> float:
+        trial.set_user_attr("call", call)
+        return _judge(trial, space, problem, run, kept, rows, pretrained)
+
+    trials = _made_by(call, opened)
+    if not trials:
+        opened.optimize(judge, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: trials.append(trial)])
     told = _tell(trials[0])
     _log(_metric(problem), told)
     return told
+
+
+def _made_by(call: str, study: OptunaStudy) -> list[FrozenTrial]:
+    begun = study.get_trials(deepcopy=False)
+    return [trial for trial in begun if _is_done(trial) and trial.user_attrs.get("call") == call]
 
 
 def _judge(

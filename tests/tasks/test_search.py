@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,15 @@ def test_the_space_is_what_the_problem_declares_without_what_is_fixed() -> None:
     assert space["dropout"] == optuna.distributions.FloatDistribution(0.0, 0.6)
     assert space["l2"] == optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True)
     assert space["batch_size"] == optuna.distributions.CategoricalDistribution([32, 64, 128])
+
+
+def test_a_call_that_a_cluster_repeats_is_answered_from_the_study(churn: Run, tmp_path: Path) -> None:
+    search_ = begin(churn, tmp_path)
+    told = [search_.try_settings(number) for number in (0, 1, 0, 1)]
+    assert told[:2] == told[2:] and search_.read().num_done == 2
+    later = Search(**{**search_.__dict__, "run": replace(churn, run_id="another")})
+    later.try_settings(1)
+    assert later.read().num_done == 3
 
 
 def test_a_range_may_begin_at_zero() -> None:
@@ -157,6 +166,7 @@ def test_a_trial_of_a_killed_process_is_tried_again(
     search_ = begin(churn, tmp_path)
     opened = open_study(search_.storage, search_.study, maximize=True)
     begun = opened.ask(search_space(ChurnHyperparameters, FIXED))
+    begun.set_user_attr("call", f"{churn.run_id} 0")  # which a cluster repeats
     opened._storage.record_heartbeat(begun._trial_id)  # its last sign of life
     assert search_.read().num_done == 0
     time.sleep(3)  # of whole seconds that the database counts, more than the grace period
