@@ -64,7 +64,7 @@ def compare(manifest: Mapping[str, Any], now: Mapping[str, Any], metrics: Mappin
     """What is the same as in the manifest, and what around it has changed."""
     changed = {
         name: [manifest.get(name), now[name]]
-        for name in ("code_digest", "device", "precision", "versions", "data_digests", "rows_digest")
+        for name in ("code_digest", "device", "precision", "threads", "versions", "data_digests", "rows_digest")
         if manifest.get(name) != now[name]
     }
     return {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import resource
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ from store.steps import Lease, StepRecord
 from tasks.devices import DevicesUnavailable, held_devices, num_sharing
 from tasks.engines import Engine, open_engine, weights_digest
 from tasks.examples import load_examples, put_classes, with_named_classes
+from tasks.inference import num_cores
 from tasks.ingest import RawFile
 from tasks.precision import built_in, keep_in_float32, precision_of
 from tasks.prepare import load_rows
@@ -374,6 +376,12 @@ def _facts(training: Training, resumed: int) -> dict[str, Any]:
         "resumed_steps": resumed,
         "device": training.device,
         "precision": training.precision,
+        "threads": _num_threads(),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "versions": package_versions(),
     }
+
+
+def _num_threads() -> int:
+    """Among which TensorFlow divides an operation: with another number convolutions add up in another order."""
+    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or num_cores()

@@ -45,6 +45,7 @@ def describe_run(run: Run, records: Mapping[str, StepRecord]) -> dict[str, Any]:
         "backend": run.backend,
         "device": fitted.facts["device"] if fitted else None,
         "precision": fitted.facts["precision"] if fitted else None,
+        "threads": fitted.facts["threads"] if fitted else None,
         "export": records["export"].facts if "export" in records else None,
         "weights_digest": fitted.facts["weights_digest"] if fitted else None,
         "code_digest": code_digest("flows.train", f"problems.{run.problem}"),

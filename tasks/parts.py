@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelkeep.errors import ModelkeepError
+from tasks.tables import ROW
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +74,11 @@ class Parts:
         paths = sorted(self._folder.glob(f"??????.{name}.arrow"))
         # A column of whole numbers is one of floats in a part where a value is missing.
         schema = pa.unify_schemas([_read(part).schema for part in paths], promote_options="permissive")
-        repeated = [field.name for field in schema if not pa.types.is_floating(field.type)]
-        with pq.ParquetWriter(path, schema.with_metadata(dict(metadata)), use_dictionary=repeated) as writer:
+        schema = schema.with_metadata(dict(metadata))
+        repeated = [field.name for field in schema if field.name != ROW and not pa.types.is_floating(field.type)]
+        # No row number is there twice: told by how much it grows, it takes a tenth of the room and half of the time.
+        growing = {ROW: "DELTA_BINARY_PACKED"} if ROW in schema.names else None
+        with pq.ParquetWriter(path, schema, use_dictionary=repeated, column_encoding=growing) as writer:
             for part in paths:
                 writer.write_table(_read(part).cast(writer.schema))
 

