@@ -272,15 +272,12 @@ def compare(bench: Bench, name: str, repeats: int) -> dict[str, list[Turn]]:
     script = [sys.executable, "-m", "benchmarks.book_scripts", name, "--script", str(file)]
     turns: dict[str, list[Turn]] = {"script": [], "modelkeep": []}
     for seed in range(repeats):
-        turns["script"].append(measure(bench, script, r"result ([\d.]+)"))
+        turns["script"].append(measure_script(bench, script))
         for way, settings in ways(name).items():
-            shutil.rmtree(bench.store, ignore_errors=True)
-            command = [*MODELKEEP, "train", name, *JOBS[name].options, "--json", "--seed", str(seed)]
-            turn = measure(bench, command, rf'"{JOBS[name].metric}": ([\d.]+)', settings)
-            turns.setdefault(way, []).append(turn)
+            turns.setdefault(way, []).append(measure_ours(bench, name, seed, settings))
         if name in BY_HAND:
             by_hand = [sys.executable, "-m", BY_HAND[name], str(file)]
-            turns.setdefault("by hand", []).append(measure(bench, by_hand, r"result ([\d.]+)"))
+            turns.setdefault("by hand", []).append(measure_script(bench, by_hand))
     return turns
 
 
@@ -324,18 +321,30 @@ def verified_file(name: str, bench: Bench) -> Path:
     )
 
 
-def measure(bench: Bench, command: list[str], pattern: str, settings: dict[str, str] | None = None) -> Turn:
-    """What a whole process used, when the model was there, and the number that it printed."""
-    environment = {**bench.environment, **(settings or {})}
+def measure(bench: Bench, command: list[str], settings: dict[str, str] | None = None) -> tuple[Measured, float, str]:
+    """What a whole process used, when it began (time.time()), and what it printed."""
     begin = time.time()
     with tempfile.TemporaryFile("w+") as said:
         # A model that is trained for a few epochs only may be refused, which is exit code 1.
-        used = bench.measure(command, said, environment=environment, exit_codes=(0, 1))
+        used = bench.measure(command, said, environment={**bench.environment, **(settings or {})}, exit_codes=(0, 1))
         said.seek(0)
-        found = re.search(pattern, said.read())
-    assert found, command
-    kept = [path.stat().st_mtime for path in bench.store.glob("steps/*/f*/*.json@/*")]
-    return Turn(used, max(kept) - begin if settings is not None else used.wall, float(found[1]))
+        return used, begin, said.read()
+
+
+def measure_script(bench: Bench, command: list[str]) -> Turn:
+    used, _, said = measure(bench, command)
+    found = re.search(r"result ([\d.]+)", said)
+    assert found, said
+    return Turn(used, used.wall, float(found[1]))
+
+
+def measure_ours(bench: Bench, name: str, seed: int, settings: dict[str, str]) -> Turn:
+    shutil.rmtree(bench.store, ignore_errors=True)
+    command = [*MODELKEEP, "train", name, *JOBS[name].options, "--seed", str(seed)]
+    used, begin, _ = measure(bench, command, settings)
+    fitted = max(path.stat().st_mtime for path in bench.store.glob("steps/*/f*/*.json@/*"))
+    (manifest,) = bench.store.glob("runs/*/*/manifest.json")
+    return Turn(used, fitted - begin, json.loads(manifest.read_text())["metrics"][JOBS[name].metric])
 
 
 if __name__ == "__main__":
