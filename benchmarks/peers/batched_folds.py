@@ -10,13 +10,12 @@ stopped early and taken from the store by itself.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.book_scripts import load
-from benchmarks.peers.rmsprop import Rmsprop, glorot
+from benchmarks.peers.by_hand import Rmsprop, answer, glorot
 
 UNITS, BATCH, NUM_FOLDS, NUM_TRAIN = 64, 16, 4, 404
 EPOCHS_OF_FOLDS, EPOCHS = 500, 130
@@ -116,16 +115,5 @@ def check(file: Path) -> float:
     return max(float(np.abs(theirs - ours.reshape(theirs.shape)).max()) for theirs, ours in pairs)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.check:
-        print(f"largest difference of a weight {check(arguments.file):.1e}")
-    else:
-        print(f"result {train_and_test(arguments.file):.4f}")
-
-
 if __name__ == "__main__":
-    main()
+    answer(str(__doc__), train_and_test, check)

@@ -9,7 +9,6 @@ much the weights differ. It is no part of modelkeep: Keras has no such layer for
 
 from __future__ import annotations
 
-import argparse
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.book_scripts import load
-from benchmarks.peers.rmsprop import Rmsprop, glorot
+from benchmarks.peers.by_hand import Rmsprop, answer, glorot
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -120,16 +119,5 @@ def check(file: Path) -> float:
     return max(float(np.abs(theirs - ours).max()) for theirs, ours in pairs)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.check:
-        print(f"largest difference of a weight {check(arguments.file):.1e}")
-    else:
-        print(f"result {train_and_test(arguments.file):.4f}")
-
-
 if __name__ == "__main__":
-    main()
+    answer(str(__doc__), train_and_test, check)

@@ -1,8 +1,10 @@
-"""Keras 3's RMSprop by hand, for the trainings here that are written in numpy."""
+"""What the trainings that are written in numpy have in common: Keras 3's RMSprop, and what they are asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -27,3 +29,15 @@ def glorot(random: np.random.Generator, *shape: int) -> np.ndarray:
     """Kernels (…, inputs, outputs), float32, as Keras begins (Glorot & Bengio 2010)."""
     limit = (6 / (shape[-2] + shape[-1])) ** 0.5
     return random.uniform(-limit, limit, shape).astype("float32")
+
+
+def answer(described: str, train_and_test: Callable[[Path], float], check: Callable[[Path], float]) -> None:
+    """Print the result of a training on a raw file; or how far it is from Keras'."""
+    parser = argparse.ArgumentParser(description=described, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.check:
+        print(f"largest difference of a weight {check(arguments.file):.1e}")
+    else:
+        print(f"result {train_and_test(arguments.file):.4f}")
