@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 POOLS = ("cpu", "gpu")
+BUSY_SECONDS = 30.0  # a server that deploys or is locked for a while is there all the same
 
 Say = Callable[[str], None]
 
@@ -100,7 +101,7 @@ def describe() -> dict[str, Any]:
     """What is there now: the server's address, the workers of this machine, deployments, automations and runs."""
     address = find_address()
     told: dict[str, Any] = {"ui": None, "workers": [asdict(worker) for worker in find_workers()]}
-    if address is None or not answers(address.api_url, timeout_seconds=5.0):
+    if address is None or not answers(address.api_url, timeout_seconds=BUSY_SECONDS):
         return told
     use_server(address)
     from prefect.client.orchestration import get_client
@@ -170,7 +171,7 @@ def _say_what_differs(worker: LocalWorker, folder: Path, say: Say) -> None:
 def _hand_back_runs(say: Say) -> None:
     """Schedule the runs that ended with their worker again: nothing crashed, so it does not count as that."""
     address = find_address()
-    if address is None or not answers(address.api_url, timeout_seconds=5.0):
+    if address is None or not answers(address.api_url, timeout_seconds=BUSY_SECONDS):
         return
     use_server(address)
     from prefect.client.orchestration import get_client

@@ -89,6 +89,7 @@ def test_a_training_whose_worker_is_killed_is_found_taken_up_and_finished(
     assert flow_process is not None
     os.kill(worker.pid, signal.SIGKILL)
     os.kill(flow_process.pid, signal.SIGKILL)
+    assert wait_for(lambda: find_workers() == [])  # it takes a moment to die
     assert client.read_flow_run(run.id).state_name == "Running"
     address = find_address()
     assert address is not None
