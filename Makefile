@@ -56,7 +56,7 @@ lint: $(SETTLED)  ## Check style and the layers of imports
 types: $(SETTLED)  ## Check types
 	@$(BIN)/mypy
 
-bench: $(SETTLED)  ## Run the benchmarks side by side (about an hour)
+bench: $(SETTLED)  ## Run the benchmarks side by side
 	@for file in $(filter-out benchmarks/results.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$file"; $(BIN)/python $$file; code=$$?; \
 		case $$code in 0) ;; 77) skipped="$$skipped $$file" ;; *) failed="$$failed $$file" ;; esac; \
