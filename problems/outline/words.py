@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 START, RARE, SHIFT = 1, 2, 3
 NUM_EXCERPT_WORDS = 30
-ALL_RARE = "(all rare words)"
+ALL_RARE, UNNAMED = "(all rare words)", "?"
 
 # What keras_preprocessing.text.text_to_word_sequence takes for a gap between words; an apostrophe is part of a word.
 _GAPS = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r', " "))
@@ -70,10 +70,10 @@ class WordsByRank:
         for start, end in zip(ragged.offsets[:-1].tolist(), ragged.offsets[1:].tolist(), strict=True):
             ids = ragged.values[start:end].tolist()
             if ragged.form == "multi_hot":
-                found.append({names.get(number, "?"): [number] for number in ids if number > START})
+                seen = [(number, number) for number in dict.fromkeys(ids)]
             else:
-                last = enumerate(ids[-ragged.width :])
-                found.append(_places((place, names.get(number, "?")) for place, number in last if number > START))
+                seen = list(enumerate(ids[-ragged.width :]))
+            found.append(_places((place, names.get(number, UNNAMED)) for place, number in seen if number > START))
         return found
 
 
@@ -178,6 +178,6 @@ def _excerpts(ranks: np.ndarray, offsets: np.ndarray, word_index: Mapping[str, i
     words = {rank: word for word, rank in word_index.items()}
     ends = offsets[1:].clip(max=offsets[:-1] + NUM_EXCERPT_WORDS)
     return [
-        " ".join([words.get(rank, "?") for rank in ranks[start:end].tolist()]) + (" …" if end < whole else "")
+        " ".join([words.get(rank, UNNAMED) for rank in ranks[start:end].tolist()]) + (" …" if end < whole else "")
         for start, end, whole in zip(offsets[:-1].tolist(), ends.tolist(), offsets[1:].tolist(), strict=True)
     ]

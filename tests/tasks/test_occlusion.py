@@ -116,6 +116,17 @@ def test_words_that_a_model_sees_as_ranks_have_their_names_from_the_index(form: 
     assert explain_examples(problem, rank_model(form, width), examples, [1], no_file) is None
 
 
+@pytest.mark.parametrize(("form", "width", "places"), [("multi_hot", 20, [12, 6]), ("padded", 6, [1, 3])])
+def test_words_that_the_index_does_not_name_are_left_out_together(
+    form: Any, width: int, places: list[int], tmp_path: Path
+) -> None:
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps({"fine": 7}))
+    examples = Examples({"words": Ragged(*TEXTS, width, form)}, np.zeros(2), pd.DataFrame(index=range(2)))
+    found = WordsByRank("index.json").find(examples, "words", {"index.json": path}.get)
+    assert found is not None and found[1]["?"] == places
+
+
 def rank_model(form: str, width: int) -> Any:
     """Binary: the word of rank 7 speaks for "good", that of rank 9 against it, wherever they stand."""
     import keras
